@@ -1,0 +1,104 @@
+"""Run a DAG of Python functions in worker processes, under every limit that Dagster's documentation describes.
+
+What a program imports. Light: whatever runs a job is loaded when a job is run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from executor.authoring.assets import AssetsDefinition, asset
+from executor.authoring.collection import Definitions, LazyDefinitions, definitions
+from executor.authoring.composed_assets import graph_asset, multi_asset
+from executor.authoring.compute import BadOutput
+from executor.authoring.context import AssetExecutionContext, OpExecutionContext, build_asset_context, build_op_context
+from executor.authoring.executors import ExecutorDefinition, in_process_executor, multiprocess_executor
+from executor.authoring.graphs import GraphDefinition, graph
+from executor.authoring.jobs import AssetJobDefinition, JobDefinition, define_asset_job, job
+from executor.authoring.names import AssetKey
+from executor.authoring.ops import OpDefinition, op
+from executor.authoring.ports import AssetIn, AssetOut, GraphOut, In, Nothing, Out, Output
+from executor.authoring.retry import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
+from executor.authoring.validation import validate_run_config
+from executor.errors import (
+    ConfigError,
+    DefinitionError,
+    ExecutorError,
+    RunFailed,
+    RunInterrupted,
+    UnmetRequirement,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from executor.api import execute_job, materialize
+    from executor.runs.result import RunResult
+
+__version__ = "0.1.0"
+
+#: Names that are found when they are first used, and the module of each.
+_LATER = {"execute_job": "executor.api", "materialize": "executor.api", "RunResult": "executor.runs.result"}
+
+__all__ = [
+    "AssetExecutionContext",
+    "AssetIn",
+    "AssetJobDefinition",
+    "AssetKey",
+    "AssetOut",
+    "AssetsDefinition",
+    "Backoff",
+    "BadOutput",
+    "ConfigError",
+    "DefinitionError",
+    "Definitions",
+    "ExecutorDefinition",
+    "ExecutorError",
+    "Failure",
+    "GraphDefinition",
+    "GraphOut",
+    "In",
+    "Jitter",
+    "JobDefinition",
+    "LazyDefinitions",
+    "Nothing",
+    "OpDefinition",
+    "OpExecutionContext",
+    "Out",
+    "Output",
+    "RetryPolicy",
+    "RetryRequested",
+    "RunFailed",
+    "RunInterrupted",
+    "RunResult",
+    "UnmetRequirement",
+    "UsageError",
+    "asset",
+    "build_asset_context",
+    "build_op_context",
+    "define_asset_job",
+    "definitions",
+    "execute_job",
+    "graph",
+    "graph_asset",
+    "in_process_executor",
+    "job",
+    "materialize",
+    "multi_asset",
+    "multiprocess_executor",
+    "op",
+    "validate_run_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module 'executor' has no attribute {name!r}")
+    import importlib
+
+    found = globals()[name] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
