@@ -1,0 +1,92 @@
+"""How many CPUs this process may use, and so how many steps run at once by default.
+
+The one place in this folder that reads the machine: the CPU affinity, the cgroup's quota and one environment variable.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from executor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from executor.config.settings import ExecutorSettings
+
+#: The environment variable that sets the default of ``max_concurrent``.
+MAX_CONCURRENT_VARIABLE = "EXECUTOR_MAX_CONCURRENT"
+
+
+def worker_count(settings: ExecutorSettings, environ: Mapping[str, str] | None = None) -> int:
+    """How many steps may run at once under these settings, 1 or more; reads the machine where they leave it open.
+
+    Raises:
+        ConfigError: ``EXECUTOR_MAX_CONCURRENT`` is needed and is not a whole number, 0 or more.
+    """
+    if settings.in_process:
+        return 1
+    return settings.max_concurrent or default_max_concurrent(environ)
+
+
+def default_max_concurrent(environ: Mapping[str, str] | None = None) -> int:
+    """``EXECUTOR_MAX_CONCURRENT`` where it is set and not 0, else ``usable_cpus()``.
+
+    Raises:
+        ConfigError: the variable is not a whole number, 0 or more.
+    """
+    text = (os.environ if environ is None else environ).get(MAX_CONCURRENT_VARIABLE, "").strip()
+    if text and not (text.isascii() and text.isdigit()):
+        problem = f"environment variable {MAX_CONCURRENT_VARIABLE}: {text!r} is not a whole number, 0 or more"
+        raise ConfigError([f"{problem}; correct it, or unset it to use as many steps at once as there are CPUs"])
+    return int(text or 0) or usable_cpus()
+
+
+def usable_cpus(root: str = "") -> int:
+    """The CPUs that this process may use: its affinity, cut by the quota of its cgroups (v1 and v2), 1 or more.
+
+    Part of a CPU counts as one. ``root`` goes before ``/proc`` and ``/sys``.
+    """
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        cpus = os.cpu_count() or 1
+    quota = min(_quotas(root), default=float(cpus))
+    return max(1, min(cpus, -int(-quota // 1)))
+
+
+def _quotas(root: str) -> Iterator[float]:
+    """Every CPU quota that holds for this process, in CPUs: those of its cgroups and of all that are around them."""
+    for line in _read(f"{root}/proc/self/cgroup").splitlines():
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0" and not controllers:
+            for folder in _upwards(f"{root}/sys/fs/cgroup", path):
+                yield from _quota(*_read(f"{folder}/cpu.max").split()[:2])
+        elif "cpu" in controllers.split(","):
+            for folder in _upwards(f"{root}/sys/fs/cgroup/cpu", path):
+                quota = _read(f"{folder}/cpu.cfs_quota_us").strip()
+                period = _read(f"{folder}/cpu.cfs_period_us").strip()
+                yield from _quota(quota, period)
+
+
+def _upwards(top: str, path: str) -> Iterator[str]:
+    """The folder of a cgroup and those around it, up to ``top``; inside a container the path may not exist below it."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    for length in range(len(parts), -1, -1):
+        yield "/".join([top, *parts[:length]])
+
+
+def _quota(quota: str = "", period: str = "") -> Iterator[float]:
+    """The CPUs that a quota stands for; none for ``max``, ``-1``, or a file that is not there."""
+    if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+        yield int(quota) / int(period)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

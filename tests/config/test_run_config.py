@@ -1,0 +1,109 @@
+"""Where the executor's part stands in a run config, and what is said of it elsewhere."""
+
+from typing import Any
+
+import pytest
+
+from executor.config.check import Problems
+from executor.config.run_config import ExecutorPart, executor_part
+
+
+def read(config: Any) -> tuple[ExecutorPart, list[str]]:
+    problems = Problems()
+    return executor_part(config, problems), problems.found
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "part", "path"),
+    [
+        ({"execution": {"config": {"max_concurrent": 2}}}, None, {"max_concurrent": 2}, "execution.config"),
+        (
+            {"execution": {"config": {"multiprocess": {"max_concurrent": 2}}}},
+            "multiprocess",
+            {"max_concurrent": 2},
+            "execution.config.multiprocess",
+        ),
+        ({"execution": {"config": {"in_process": None}}}, "in_process", {}, "execution.config.in_process"),
+        ({"execution": {"config": {}}}, None, {}, "execution.config"),
+        ({"execution": {"config": None}}, None, {}, "execution.config"),
+        ({"execution": None}, None, {}, "execution.config"),
+        ({}, None, {}, "execution.config"),
+        (None, None, {}, "execution.config"),
+    ],
+)
+def test_both_nestings_are_right(config: Any, kind: str | None, part: dict[str, Any], path: str) -> None:
+    assert read(config) == (ExecutorPart(kind, part, path), [])  # type: ignore[arg-type]  # the kinds are as text here
+
+
+def test_a_setting_at_the_top_is_an_error_with_the_lines_to_write() -> None:
+    _, found = read({"tag_concurrency_limits": [{"key": "database", "limit": 1}]})
+    (problem,) = found
+    said, _, lines = problem.partition("\n")
+    assert said.startswith("'tag_concurrency_limits' is not read there; settings of the executor stand under")
+    assert lines.splitlines() == [
+        "{",
+        '    "execution": {',
+        '        "config": {',
+        "            \"tag_concurrency_limits\": [{'key': 'database', 'limit': 1}],",
+        "        },",
+        "    },",
+        "}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"max_concurrent": 3},
+        {"multiprocess": {"max_concurrent": 3}},
+        {"execution": {"max_concurrent": 3}},
+        {"execution": {"multiprocess": {"max_concurrent": 3}}},
+        {"execution": {"multiprocess": {"config": {"max_concurrent": 3}}}},
+        {"execution": {"config": {"multiprocess": {"config": {"max_concurrent": 3}}}}},
+    ],
+)
+def test_the_lines_to_write_are_right_for_every_wrong_place(config: Any) -> None:
+    _, (problem,) = read(config)
+    lines = problem.partition("Write:\n")[2]
+    assert eval(lines) == {"execution": {"config": {"max_concurrent": 3}}}
+    assert read(eval(lines))[1] == []
+
+
+def test_the_lines_keep_what_stood_in_the_right_place() -> None:
+    _, (problem,) = read({"stop_grace_s": 1.0, "execution": {"config": {"max_concurrent": 3}}})
+    lines = eval(problem.partition("Write:\n")[2])
+    assert lines == {"execution": {"config": {"max_concurrent": 3, "stop_grace_s": 1.0}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"executoin": {}}, "unknown section 'executoin'; did you mean 'execution'?"),
+        ({"execution": {"confg": {}}}, "execution: unknown key 'confg'; did you mean 'config'?"),
+        ({"ops": {"load": {"config": {"x": 1}}}}, "ops: this version has no config of ops; leave this section out"),
+        ({"resources": {"io": 1}}, "resources: this version has no resources"),
+        ({"loggers": {"console": {}}}, "loggers: this version has no loggers"),
+        ({"execution": [1]}, "execution: [1] is not a dict"),
+        ({"execution": {"config": 4}}, "execution.config: 4 is not a dict"),
+        ({"execution": {"config": {"multiprocess": 4}}}, "execution.config.multiprocess: 4 is not a dict"),
+        ([], "[] is not a dict; a run config looks like"),
+        (
+            {"execution": {"config": {"multiprocess": {}, "max_concurrent": 2}}},
+            "execution.config: 'max_concurrent' beside 'multiprocess'; put settings inside 'multiprocess'",
+        ),
+        (
+            {"execution": {"config": {"multiprocess": {}, "in_process": {}}}},
+            "execution.config: 'in_process' beside 'multiprocess'",
+        ),
+    ],
+)
+def test_a_wrong_section_is_an_error(config: Any, said: str) -> None:
+    _, found = read(config)
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+@pytest.mark.parametrize("section", ["ops", "resources", "loggers"])
+def test_an_empty_section_of_dagsters_changes_nothing(section: str) -> None:
+    assert read({section: {}})[1] == []
+    assert read({section: None})[1] == []
