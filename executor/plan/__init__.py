@@ -1,0 +1,1 @@
+"""What will run: a job compiled to a frozen graph of steps. Pure."""

@@ -1,0 +1,1 @@
+"""What may run now: events in, commands out. Pure: no clock, process, file or thread."""

@@ -1,0 +1,238 @@
+"""What happened: the one vocabulary of workers, scheduler, history, command line and replay.
+
+All are plain data. The *told* events go into ``Scheduler.handle``; the *derived* ones (``derived = True``) come out of
+it as consequences and are kept in the history for those who read it, but are not fed back on replay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+FailureKind = Literal[
+    "exception",  #: the step raised
+    "failure",  #: the step raised Failure: on purpose
+    "retry_requested",  #: the step raised RetryRequested
+    "bad_output",  #: what it returned does not fit the outputs that it declares
+    "not_picklable",  #: what it returned cannot be sent to the steps that read it
+    "bad_input",  #: a value that it reads could not be loaded
+    "worker_died",  #: its process ended before it reported
+    "timed_out",  #: it was stopped because it took longer than its timeout
+    "cancelled",  #: it was stopped because somebody asked
+]
+
+
+class StoredValue(NamedTuple):
+    """Where the value of one output waits for the steps that read it."""
+
+    output: str
+    data: bytes | None  #: the pickle itself, where it is small; None for a file, and for an order-only output
+    path: str | None = None  #: file name inside the run's ``values`` folder; None when inline or order-only
+    size: int = 0  #: bytes of the pickle
+
+
+class Facts(NamedTuple):
+    """What is known of one attempt after it: times are seconds on the run's own clock."""
+
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    cpu_s: float = 0.0  #: user and system time of the step and the children that it waited for
+    peak_rss_bytes: int = 0  #: largest resident memory of the step's process during the attempt
+    pid: int = 0
+    lane: int = -1  #: worker slot, and number of the log file; -1: no log (in-process)
+    log_from: int = 0  #: where the attempt's output begins and ends in its lane's log file, in bytes
+    log_to: int = 0
+    exit_code: int | None = None  #: of a process that ended with the attempt; negative: the signal; None: lives on
+
+
+#: Nothing is known of the attempt.
+NO_FACTS = Facts()
+
+
+class StepError(NamedTuple):
+    """Why an attempt failed, as text that can be shown."""
+
+    kind: FailureKind
+    message: str  #: one line: what happened, and what to do where that is known
+    traceback: str = ""  #: text of the traceback; empty where there is none
+    allow_retries: bool = True
+    max_retries: int | None = None  #: of RetryRequested
+    retry_after_s: float | None = None  #: of RetryRequested
+
+
+# --- told ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class StepStarted:
+    """An attempt was handed to a worker. Told for the record; the scheduler knows it already.
+
+    ``waited`` is the ``StartStep`` command's: seconds by cause since the step was ready.
+    """
+
+    kind: ClassVar[str] = "step_started"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+    pid: int = 0
+    lane: int = -1
+    waited: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True)
+class StepSucceeded:
+    """An attempt's result is safe. ``missing`` are declared optional outputs that it left out.
+
+    ``freed`` is False while its processes are still ending; a ``SlotFreed`` follows.
+    """
+
+    kind: ClassVar[str] = "step_succeeded"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+    outputs: tuple[StoredValue, ...] = ()
+    missing: tuple[str, ...] = ()
+    facts: Facts = NO_FACTS
+    freed: bool = True
+
+
+@dataclass(slots=True)
+class StepFailed:
+    """An attempt failed. ``chance`` in [0, 1) is the number that jitter uses; ``freed`` as in ``StepSucceeded``."""
+
+    kind: ClassVar[str] = "step_failed"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+    error: StepError
+    chance: float = 0.0
+    facts: Facts = NO_FACTS
+    freed: bool = True
+
+
+@dataclass(slots=True)
+class StepReturned:
+    """An attempt was handed to a worker that never began it; it goes back with no attempt spent. Its slot is free."""
+
+    kind: ClassVar[str] = "step_returned"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+
+
+@dataclass(slots=True)
+class SlotFreed:
+    """The processes of an attempt that had ended are gone, so what it counted against has room again."""
+
+    kind: ClassVar[str] = "slot_freed"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+    lingered: bool = False  #: something had to be killed
+    exit_code: int | None = None
+
+
+@dataclass(slots=True)
+class CancelRequested:
+    """Somebody asked for the run (``keys`` empty) or for these steps to stop. ``kill``: at once, without grace."""
+
+    kind: ClassVar[str] = "cancel_requested"
+    derived: ClassVar[bool] = False
+    keys: tuple[str, ...] = ()
+    kill: bool = False
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Woke:
+    """A due time of the scheduler has come."""
+
+    kind: ClassVar[str] = "woke"
+    derived: ClassVar[bool] = False
+
+
+# --- derived ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class StepWillRetry:
+    """A failed step will be tried again, as attempt ``attempt``, ``delay_s`` seconds from now."""
+
+    kind: ClassVar[str] = "step_will_retry"
+    derived: ClassVar[bool] = True
+    key: str
+    attempt: int
+    delay_s: float
+
+
+@dataclass(slots=True)
+class StepSkipped:
+    """A step is not needed: ``because`` names the output that was left out (``step.output``)."""
+
+    kind: ClassVar[str] = "step_skipped"
+    derived: ClassVar[bool] = True
+    key: str
+    because: str
+
+
+@dataclass(slots=True)
+class StepNotRun:
+    """A step cannot run: ``because`` is the key of the step, directly above it, that did not succeed."""
+
+    kind: ClassVar[str] = "step_not_run"
+    derived: ClassVar[bool] = True
+    key: str
+    because: str
+
+
+@dataclass(slots=True)
+class StepCancelled:
+    """A step that was not running was cancelled before it started (again)."""
+
+    kind: ClassVar[str] = "step_cancelled"
+    derived: ClassVar[bool] = True
+    key: str
+
+
+# --- about the run, written by the driver, not told to the scheduler -------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class RunStarted:
+    """The first event of a run's history."""
+
+    kind: ClassVar[str] = "run_started"
+    derived: ClassVar[bool] = True
+    run_id: str
+    job: str
+    at: float  #: seconds since the epoch; all other times count from here
+    pid: int
+    steps: int
+    max_concurrent: int
+    limits: tuple[dict[str, object], ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    workers: str = ""  #: which kind of worker, and why
+    retries: bool = True
+
+
+@dataclass(slots=True)
+class RunNotice:
+    """What a person should know and what changes nothing: a limit that matches no step, a worker restarted."""
+
+    kind: ClassVar[str] = "run_notice"
+    derived: ClassVar[bool] = True
+    message: str
+
+
+@dataclass(slots=True)
+class RunEnded:
+    """The last event of a run's history."""
+
+    kind: ClassVar[str] = "run_ended"
+    derived: ClassVar[bool] = True
+    status: Literal["succeeded", "failed", "cancelled", "interrupted"]  #: interrupted: its driver died; found later
+
+
+Told = StepStarted | StepSucceeded | StepFailed | StepReturned | SlotFreed | CancelRequested | Woke
+Derived = StepWillRetry | StepSkipped | StepNotRun | StepCancelled
+Event = Told | Derived | RunStarted | RunNotice | RunEnded
