@@ -1,0 +1,161 @@
+"""What people read after a run: how it went, where the time went, and what is known of each failure.
+
+Fed with the events, as they happen or from the history; keeps a few numbers per step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from executor.plan.paths import critical_path
+from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
+from executor.scheduler.events import (
+    CancelRequested,
+    RunEnded,
+    StepCancelled,
+    StepFailed,
+    StepNotRun,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepWillRetry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.plan.plan import Plan
+    from executor.runs.home import RunFolder
+    from executor.scheduler.events import Event
+
+FAILURES_SHOWN = 10  # of which all is told; the others are only named
+TRACEBACK_LINES = 12
+OUTPUT_LINES = 10
+OUTPUT_BYTES = 16 * 1024  # read of a failed step's output, to find its last lines
+PATH_STEPS_SHOWN = 8
+
+
+class Summary:
+    """Adds up a run. ``add`` every event; then ask for the text."""
+
+    def __init__(self) -> None:
+        self.status = "running"
+        self.duration_s = 0.0
+        self.cpu_s = 0.0
+        self.peak_rss_bytes = 0
+        self.peak_key = ""
+        self.waited: dict[str, float] = {}  #: seconds by cause, of all steps
+        self.wall_s: dict[str, float] = {}  #: seconds that the attempts of each step ran
+        self.counts: dict[str, int] = {}  #: steps by how they ended
+        self.failed: dict[str, StepFailed] = {}  #: the last failure of each step that failed for good
+        self._started: dict[str, float] = {}
+        self._stopping: set[str] = set()  # steps that somebody asked to stop while they ran
+
+    def add(self, event: Event, t: float) -> None:
+        """Take an event into account that happened ``t`` seconds after the run began."""
+        self.duration_s = t
+        match event:
+            case StepStarted():
+                self._started[event.key] = t
+                for cause, seconds in event.waited:
+                    self.waited[cause] = self.waited.get(cause, 0.0) + seconds
+            case StepSucceeded():
+                self._end(event, t)
+                self._count("succeeded")
+            case StepFailed():
+                self._end(event, t)
+                if event.error.kind == "cancelled" or event.key in self._stopping:
+                    self._count("cancelled")
+                else:
+                    self.failed[event.key] = event
+            case StepWillRetry():
+                self.failed.pop(event.key, None)
+            case StepSkipped():
+                self._count("skipped")
+            case StepNotRun():
+                self._count("not run")
+            case StepCancelled():
+                self.failed.pop(event.key, None)
+                self._count("cancelled")
+            case CancelRequested():
+                self._stopping.update(event.keys or self._started)
+            case RunEnded():
+                self.status = event.status
+
+    def _count(self, how: str) -> None:
+        self.counts[how] = self.counts.get(how, 0) + 1
+
+    def _end(self, event: StepSucceeded | StepFailed, t: float) -> None:
+        facts = event.facts
+        began = self._started.pop(event.key, t)
+        took = facts.ended_at - facts.started_at if facts.ended_at else t - began
+        self.wall_s[event.key] = self.wall_s.get(event.key, 0.0) + took
+        self.cpu_s += facts.cpu_s
+        if facts.peak_rss_bytes > self.peak_rss_bytes:
+            self.peak_rss_bytes, self.peak_key = facts.peak_rss_bytes, event.key
+
+    def text(self, plan: Plan) -> str:
+        """The run in a few lines: how many steps ended how, the longest path, and where the time went."""
+        counts = ({"failed": len(self.failed)} if self.failed else {}) | self.counts
+        steps = ", ".join(f"{count} {how}" for how, count in counts.items()) or "no step"
+        lines = [f"run {self.status} after {seconds_text(self.duration_s)}: {steps}"]
+        if self.wall_s:
+            memory = (
+                f"; largest {memory_text(self.peak_rss_bytes)} ({printable(self.peak_key)})" if self.peak_key else ""
+            )
+            ran = seconds_text(sum(self.wall_s.values()))
+            lines.append(f"  steps ran for {ran} in all, with {seconds_text(self.cpu_s)} of CPU{memory}")
+            path, seconds = critical_path(plan, {step.key: self.wall_s.get(step.key, 0.0) for step in plan.steps})
+            lines.append(f"  critical path {seconds_text(seconds)}: {_path_text(path)}")
+        if waits := waits_text(self.waited):
+            lines.append(f"  waits of all steps: {waits}")
+        return "\n".join(lines)
+
+    def failures_text(self, plan: Plan, folder: RunFolder, command: Sequence[str], *, output: bool = True) -> str:
+        """What is known of each failed step; empty where there is none.
+
+        ``command`` is how the run was asked for, less its selection; it is shown so that a step can be run alone.
+        ``output`` shows the last lines that the step wrote.
+        """
+        blocks = [
+            self._failure_text(event, plan, folder, command, output=output)
+            for event in list(self.failed.values())[:FAILURES_SHOWN]
+        ]
+        if rest := list(self.failed)[FAILURES_SHOWN:]:
+            blocks.append(
+                f"{len(rest)} more failed: {', '.join(map(printable, rest[:FAILURES_SHOWN]))}"
+                + (", ..." if len(rest) > FAILURES_SHOWN else "")
+            )
+        return "\n\n".join(blocks)
+
+    def _failure_text(
+        self, event: StepFailed, plan: Plan, folder: RunFolder, command: Sequence[str], *, output: bool
+    ) -> str:
+        error = event.error
+        attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+        lines = [f"{printable(event.key)} failed{attempt}: {first_line(error.message)}"]
+        trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
+        if len(trace) > TRACEBACK_LINES:
+            trace = ["...", *trace[-TRACEBACK_LINES:]]
+        lines += [f"    {line}" for line in trace]
+        if output and (written := step_output(folder, event.facts, most_bytes=OUTPUT_BYTES)):
+            lines.append("  the last lines that it wrote:")
+            lines += [f"    | {line}" for line in written[-OUTPUT_LINES:]]
+        lines.append(f"  to run it alone here: {_command_text(event.key, plan, command)}")
+        return "\n".join(lines)
+
+
+def _path_text(path: tuple[str, ...]) -> str:
+    if len(path) <= PATH_STEPS_SHOWN:
+        return " > ".join(map(printable, path))
+    half = PATH_STEPS_SHOWN // 2
+    between = f"({len(path) - 2 * half} more)"
+    return " > ".join([*map(printable, path[:half]), between, *map(printable, path[-half:])])
+
+
+def _command_text(key: str, plan: Plan, command: Sequence[str]) -> str:
+    import shlex
+
+    # A step that reads from others needs them to run as well; * is all that is above it.
+    above = plan.upstream[plan.index_of[key]]
+    return printable(shlex.join([*command, "--in-process", "--select", f"*{key}" if above else key]))
