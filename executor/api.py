@@ -1,0 +1,262 @@
+"""Where the parts are put together: run a job, run assets."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from executor.authoring.jobs import JobDefinition, job_of_assets
+from executor.authoring.tags import normalized_tags
+from executor.config.machine import worker_count
+from executor.errors import RunFailed, RunInterrupted, UnmetRequirement, UsageError
+from executor.plan.compile import compile_job
+from executor.plan.record import plan_to_record
+from executor.runs.driver import Driver
+from executor.runs.history import HistoryWriter
+from executor.runs.home import RunFolder, make_run, open_home
+from executor.runs.leftovers import look
+from executor.runs.notices import limit_notices
+from executor.runs.result import RunResult
+from executor.runs.signals import Signals
+from executor.scheduler.events import RunEnded, RunNotice, RunStarted
+from executor.scheduler.limits import Limits
+from executor.scheduler.scheduler import Scheduler
+from executor.workers.clock import RunClock
+from executor.workers.inline import InlineWorkers
+from executor.workers.interface import WorkerJob
+from executor.workers.processes import ProcessWorkers
+from executor.workers.selector import Selector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from executor.authoring.executors import ExecutorDefinition
+    from executor.authoring.selection import Selection
+    from executor.config.settings import ExecutorSettings
+    from executor.plan.plan import Plan
+    from executor.scheduler.events import Event
+
+    OnEvent = Callable[[Event, float], None]
+
+
+def execute_job(
+    job: JobDefinition,
+    run_config: Mapping[str, Any] | None = None,
+    *,
+    tags: Mapping[str, object] | None = None,
+    raise_on_error: bool = False,
+    selection: Selection = None,
+    op_selection: Selection = None,
+    home: str | os.PathLike[str] | None = None,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """The result of running ``job`` now, by the executor that it is configured with.
+
+    Args:
+        job: what to run.
+        run_config: overrides the settings of the job's executor, key by key.
+        tags: further tags of this run.
+        raise_on_error: a run that does not succeed raises instead of giving its result.
+        selection: the steps to run, such as ``"train"``, ``"*train"`` or ``["clean", "train"]``; None: all.
+        op_selection: the same as ``selection``, under its older name.
+        home: the folder that the run is kept in; without it ``EXECUTOR_HOME``, or one per user.
+        on_event: called with each event and its time, in seconds since the run began, after it was written down.
+
+    Raises:
+        ConfigError: the run config has mistakes; all are listed.
+        UsageError: the selection names an unknown step, or leaves out one whose value is needed.
+        UnmetRequirement: the job needs what is not there, such as pools.
+        WorkersUnavailable: no worker process can be started for it; nothing was run.
+        RunFailed: with ``raise_on_error``: a step failed; the text has each step's traceback.
+        RunInterrupted: with ``raise_on_error``: a signal stopped the run.
+    """
+    if not isinstance(job, JobDefinition):
+        raise UsageError(f"execute_job was given {job!r}; give a job, made with @job or define_asset_job")
+    result, _ = _execute(
+        job, job.settings(run_config), tags=tags, selection=selection or op_selection, home=home, on_event=on_event
+    )
+    if raise_on_error:
+        _raise_unless_success(result)
+    return result
+
+
+def execute_in_process(
+    job: JobDefinition,
+    run_config: Mapping[str, Any] | None = None,
+    *,
+    tags: Mapping[str, object] | None = None,
+    raise_on_error: bool = True,
+    selection: Selection = None,
+    op_selection: Selection = None,
+    home: str | os.PathLike[str] | None = None,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """The result of running ``job`` now, one step after another in this process; else like ``execute_job``.
+
+    With ``raise_on_error``, what a step raised is raised as it is. The settings of the job's executor are checked,
+    and only its ``retries`` are used.
+    """
+    import dataclasses
+
+    settings = dataclasses.replace(job.settings(run_config), in_process=True)
+    result, exceptions = _execute(
+        job, settings, tags=tags, selection=selection or op_selection, home=home, on_event=on_event
+    )
+    if raise_on_error:
+        for key in result.failures if not result.success else ():
+            if key in exceptions:
+                raise exceptions[key]
+        _raise_unless_success(result)
+    return result
+
+
+def materialize(
+    assets: Iterable[object],
+    run_config: Mapping[str, Any] | None = None,
+    *,
+    selection: Selection = "*",
+    tags: Mapping[str, object] | None = None,
+    executor_def: ExecutorDefinition | None = None,
+    raise_on_error: bool = True,
+    home: str | os.PathLike[str] | None = None,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """The result of making these assets now, each in a worker process (unlike Dagster, which uses the caller's).
+
+    Args:
+        assets: what there is; all that a selected asset reads must be among them.
+        run_config: settings of the executor.
+        selection: which of them to make; all without it.
+        tags: of this run.
+        executor_def: what runs the steps; worker processes with the default settings without it.
+        raise_on_error: a run that does not succeed raises ``RunFailed`` instead of giving its result.
+        home: as for ``execute_job``.
+        on_event: as for ``execute_job``.
+
+    Raises:
+        DefinitionError: two assets have one key, one reads what is not there, or they form a cycle.
+        ConfigError: the run config has mistakes.
+        RunFailed: an asset failed.
+    """
+    job = job_of_assets(assets, selection=selection, executor_def=executor_def)
+    return execute_job(job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event)
+
+
+def _raise_unless_success(result: RunResult) -> None:
+    if result.interrupted:
+        raise RunInterrupted(result.run_id)
+    if not result.success:
+        failures = {}
+        for key, message in result.failures.items():
+            error = result.step(key).error
+            failures[key] = f"{message}\n{error.traceback}".rstrip() if error is not None else message
+        raise RunFailed(result.run_id, failures)
+
+
+def _execute(
+    job: JobDefinition,
+    settings: ExecutorSettings,
+    *,
+    tags: Mapping[str, object] | None,
+    selection: Selection,
+    home: str | os.PathLike[str] | None,
+    on_event: OnEvent | None,
+) -> tuple[RunResult, dict[str, BaseException]]:
+    """Run a job: its result, and what steps raised in this process."""
+    plan = compile_job(job, selection=selection)
+    _refuse_pools(plan)
+    limits = Limits(max_concurrent=worker_count(settings), tags=settings.tag_concurrency_limits)
+    run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
+    home_path = open_home(None if home is None else Path(home))
+    notices = [str(run) for run in look(home_path)] + limit_notices(plan, limits)
+    with ExitStack() as stack:
+        lock = make_run(home_path)
+        folder = lock.folder
+        clock, selector = RunClock(), Selector()
+        stack.callback(selector.close)
+        worker_job = WorkerJob(
+            run_id=folder.run_id,
+            job_name=job.name,
+            run_tags=run_tags,
+            steps=plan.steps,
+            values_folder=folder.values,
+            lanes_folder=folder.path,
+        )
+        workers: ProcessWorkers | InlineWorkers
+        try:
+            if settings.in_process:
+                workers = InlineWorkers(worker_job, clock=clock)
+            else:
+                lanes = min(limits.max_concurrent, max(1, len(plan)))
+                workers = ProcessWorkers(worker_job, settings, lanes=lanes, selector=selector, clock=clock)
+            workers.start()
+        except BaseException:  # nothing was run, so there is nothing to keep
+            import shutil
+
+            lock.release()
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        # in this order when anything goes wrong: no process, then no lock
+        stack.callback(lambda: lock.release(ended=ended))
+        ended = False
+        stack.callback(lambda: workers.close(kill=True))
+        _write_plan(folder, plan)
+        history = stack.enter_context(closing(HistoryWriter(folder.events)))
+        scheduler = Scheduler(plan, limits, retries=settings.retries)
+        driver = Driver(
+            plan=plan,
+            scheduler=scheduler,
+            workers=workers,
+            history=history,
+            selector=selector,
+            clock=clock,
+            on_event=on_event,
+        )
+        started = RunStarted(
+            run_id=folder.run_id,
+            job=job.name,
+            at=time.time(),
+            pid=os.getpid(),
+            steps=len(plan),
+            max_concurrent=limits.max_concurrent,
+            limits=tuple(
+                {"key": t.key, "limit": t.limit, "value": t.value, "per_unique_value": t.per_unique_value}
+                for t in limits.tags
+            ),
+            tags=run_tags,
+            workers=workers.description,
+            retries=settings.retries,
+        )
+        with Signals(workers.interrupt) as signals:
+            driver.run(signals, [started, *map(RunNotice, notices)])
+            workers.close(kill=driver.interrupted is not None)
+            status: Literal["succeeded", "failed", "cancelled"] = scheduler.status or "cancelled"
+            driver.end(RunEnded(status))
+        history.close()
+        ended = True
+    exceptions = workers.exceptions if isinstance(workers, InlineWorkers) else {}
+    return RunResult(folder, status, interrupted=driver.interrupted is not None, plan=plan), exceptions
+
+
+def _refuse_pools(plan: Plan) -> None:
+    for step in plan.steps:
+        if step.pools:
+            names = ", ".join(map(repr, step.pools))
+            raise UnmetRequirement(
+                f"step {step.key!r} asks for slots of pool {names}; pools that all runs share are not in this version, "
+                "and running without them would exceed their limits: take the pool away, or limit the steps of one run "
+                "by a tag (op_tags= and tag_concurrency_limits)"
+            )
+
+
+def _write_plan(folder: RunFolder, plan: Plan) -> None:
+    """Write the plan down, under its name only when it is whole."""
+    part = folder.plan.with_suffix(".tmp")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump(plan_to_record(plan), file, separators=(",", ":"))
+    part.rename(folder.plan)

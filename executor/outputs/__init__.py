@@ -1,0 +1,1 @@
+"""Where a step's value waits for the next step."""

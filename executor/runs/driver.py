@@ -1,0 +1,212 @@
+"""Drives one run: performs the scheduler's commands, waits in one place, and tells the scheduler what happened."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from executor.scheduler.commands import Record, StartStep, StopStep
+from executor.scheduler.events import CancelRequested, RunNotice, StepFailed, StepStarted, StepSucceeded, Woke
+from executor.workers.interface import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from executor.plan.plan import Plan
+    from executor.runs.history import HistoryWriter
+    from executor.runs.signals import Signals
+    from executor.scheduler.commands import Command
+    from executor.scheduler.events import Event, Told
+    from executor.scheduler.scheduler import Scheduler
+    from executor.workers.clock import RunClock
+    from executor.workers.interface import InputValue, PlainValue, Workers
+    from executor.workers.selector import Selector
+
+
+# Events may stay in this process for so long before they are written to the file, when nobody is shown them.
+# Several steps then share one write; a reader of the file does not notice.
+FLUSH_EVERY_S = 0.02
+
+# Processes that do not end within this time after the second Ctrl-C are left to their template's death.
+KILL_WAIT_S = 2.0
+
+
+class Driver:
+    """One loop, no threads, and one line that blocks: ``Selector.wait``."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        scheduler: Scheduler,
+        workers: Workers,
+        history: HistoryWriter,
+        selector: Selector,
+        clock: RunClock,
+        on_event: Callable[[Event, float], None] | None = None,
+    ) -> None:
+        self._plan, self._scheduler, self._workers = plan, scheduler, workers
+        self._history, self._selector, self._clock = history, selector, clock
+        self._on_event = on_event
+        self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
+        self._flush_at: float | None = None
+        #: step index -> its outputs, until every step that reads them is done
+        self._values: dict[int, dict[str, PlainValue]] = {}
+        self._readers = [len(below) for below in plan.downstream]
+        self._stops = 0  #: signals that asked to stop
+        self._give_up_at: float | None = None
+        self.interrupted: str | None = None  #: name of the signal that stopped the run
+
+    def run(self, signals: Signals, begin: Sequence[Event]) -> None:
+        """Run until every step is final and every process is gone. ``begin`` are the first events of the history.
+
+        Raises:
+            HistoryLost: the events can no longer be kept.
+        """
+        scheduler, workers, clock = self._scheduler, self._workers, self._clock
+        self._selector.add(signals.fd, lambda: self._obey(signals))
+        now = clock()
+        for event in begin:
+            self._write(event, now)
+        self._perform(scheduler.start(now))
+        while True:
+            self._settle()
+            workers.flush()
+            self._show(clock())
+            if scheduler.finished:
+                return
+            self._selector.wait(self._timeout(clock()))  # the one line that blocks
+            now = clock()
+            if scheduler.wake_at is not None and scheduler.wake_at <= now:
+                self._tell(Woke(), now)
+            if workers.wake_at is not None and workers.wake_at <= now:
+                workers.tick(now)
+            if self._history.sync_at is not None and self._history.sync_at <= now:
+                self._history.sync()
+            if self._give_up_at is not None and self._give_up_at <= now:
+                return
+
+    def end(self, event: Event) -> None:
+        """Keep the last event of the run, and show it."""
+        self._write(event, self._clock())
+        self._show(self._clock())
+
+    # --- events in ---------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Tell the scheduler what the workers reported, and do what it says, until there is nothing new."""
+        workers, handle, perform = self._workers, self._scheduler.handle, self._perform
+        while workers.reports:
+            reports, workers.reports = workers.reports, []
+            now = self._clock()
+            for event in reports:
+                if event.__class__ is StepFailed:
+                    event.chance = int.from_bytes(os.urandom(3)) / (
+                        1 << 24
+                    )  # `random` would be reseeded in each worker
+                self._write(event, now)
+                if event.__class__ is StepStarted or event.__class__ is RunNotice:
+                    continue
+                if event.__class__ is StepSucceeded:
+                    self._keep_values(event)
+                commands = handle(event, now)  # type: ignore[arg-type]  # RunNotice was left out above
+                if commands:
+                    perform(commands)
+
+    def _tell(self, event: Told, now: float) -> None:
+        self._write(event, now)
+        self._perform(self._scheduler.handle(event, now))
+
+    def _write(self, event: Event, now: float) -> None:
+        self._history.write(event, now)
+        if self._on_event is not None:
+            self._unseen.append((event, now))
+        if self._flush_at is None:
+            self._flush_at = now + FLUSH_EVERY_S
+
+    def _show(self, now: float) -> None:
+        """Write out what is due; whatever is shown to anybody is in the file first."""
+        if self._on_event is not None:
+            if self._unseen:
+                self._history.flush()
+                self._flush_at = None
+                unseen, self._unseen = self._unseen, []
+                for event, at in unseen:
+                    self._on_event(event, at)
+        elif self._flush_at is not None and self._flush_at <= now:
+            self._history.flush()
+            self._flush_at = None
+
+    def _timeout(self, now: float) -> float | None:
+        dues = (
+            self._scheduler.wake_at,
+            self._workers.wake_at,
+            self._history.sync_at,
+            self._flush_at,
+            self._give_up_at,
+        )
+        due = min((at for at in dues if at is not None), default=None)
+        return None if due is None else due - now
+
+    def _obey(self, signals: Signals) -> None:
+        for wish, name in signals.take():
+            if wish == "pause":
+                self._pause(signals)
+                continue
+            self._stops += 1
+            self.interrupted = self.interrupted or name
+            now = self._clock()
+            kill = self._stops > 1
+            if kill:
+                self._give_up_at = now + KILL_WAIT_S
+            self._tell(CancelRequested((), kill, name), now)
+
+    def _pause(self, signals: Signals) -> None:
+        self._workers.pause()
+        self._history.flush()
+        self._clock.pause()
+        signals.stop_this_process()
+        self._clock.resume()
+        self._workers.resume()
+
+    # --- commands out ------------------------------------------------------------------------------------------------
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            if command.__class__ is StartStep:
+                self._begin(command)
+            elif command.__class__ is StopStep:
+                self._workers.stop(command.key, command.reason, kill=command.kill)
+            elif command.__class__ is Record:
+                self._write(command.event, self._clock())
+
+    def _begin(self, command: StartStep) -> None:
+        key = command.key
+        index = self._plan.index_of[key]
+        inputs = self._inputs(index) if self._plan.steps[index].inputs else ()  # a fan-in may be of nothing
+        self._workers.begin(Attempt(index, key, command.attempt, inputs, command.waited))
+
+    def _inputs(self, index: int) -> tuple[InputValue, ...]:
+        values = self._values
+        inputs: list[InputValue] = []
+        for item in self._plan.steps[index].inputs:
+            if item.order_only:
+                continue
+            if item.fan_in:
+                found = (values.get(source.step, {}).get(source.output) for source in item.sources)
+                inputs.append((item.name, tuple([value for value in found if value is not None]), True))
+            else:
+                source = item.sources[0]
+                inputs.append((item.name, (values[source.step][source.output],), False))
+        return tuple(inputs)
+
+    def _keep_values(self, event: StepSucceeded) -> None:
+        """Keep what steps below will read; let go of what this was the last one to read."""
+        plan, readers, values = self._plan, self._readers, self._values
+        index = plan.index_of[event.key]
+        if readers[index]:
+            values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
+        for above in plan.upstream[index]:
+            readers[above] -= 1
+            if not readers[above]:
+                values.pop(above, None)

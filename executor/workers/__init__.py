@@ -1,0 +1,1 @@
+"""Processes that run steps; unaware of plans, limits and pools."""

@@ -1,0 +1,59 @@
+"""An attempt on its way through the workers, and how an end that the worker did not report itself is put in words."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from executor.errors import describe_exit
+from executor.scheduler.events import StepError
+
+if TYPE_CHECKING:
+    from executor.workers.interface import Attempt, StopReason
+
+
+class Assignment:
+    """An attempt from ``begin`` until its slot is free: its lane, its worker's pid, and whether it is being stopped."""
+
+    __slots__ = ("attempt", "handed_at", "kill_at", "killed", "lane", "pid", "reported", "stop")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.lane = -1  #: -1: no worker has it yet
+        self.pid = 0
+        self.handed_at = 0.0
+        self.reported = False  #: its success or failure is; only its slot is still taken
+        self.stop: StopReason | None = None
+        self.kill_at: float | None = None  #: when SIGKILL follows
+        self.killed = False
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """The step's key and the attempt's number, as events carry them."""
+        return self.attempt.key, self.attempt.number
+
+
+def stopped(reason: StopReason, timeout_s: float | None, traceback: str = "") -> StepError:
+    """The failure of an attempt that was stopped by us."""
+    if reason == "timed_out":
+        return StepError("timed_out", f"it took longer than its timeout of {timeout_s:g} s and was stopped", traceback)
+    return StepError("cancelled", "it was stopped because a cancel was asked for", traceback)
+
+
+def died(status: int, key: str, because: str | None = None) -> StepError:
+    """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status."""
+    how = because or describe_exit(status)
+    if status == 0:
+        how += " before it had reported a result"
+    if status == -signal.SIGKILL and because is None:
+        how += " (the kernel does so when memory runs out)"
+    return StepError(
+        "worker_died",
+        f"its worker process {how}; to see where, run it alone: executor run … --in-process --select {key}",
+    )
+
+
+def never_began(times: int, status: int) -> StepError:
+    """The failure of an attempt that no worker lived long enough to begin."""
+    text = f"{times} worker processes in a row ended before they began it; the last one {describe_exit(status)}"
+    return StepError("worker_died", text, allow_retries=False)

@@ -1,0 +1,95 @@
+"""The driver's end of a worker's socket: messages in both directions, never blocking."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from executor.workers import hygiene, messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.workers.selector import Selector
+
+READ_BYTES = 1 << 17
+
+
+class Channel:
+    """A socket to one worker. What the worker sends goes to ``on_message``; its end is silent, since a report follows.
+
+    ``fd`` is -1 once the socket is closed, by either side.
+    """
+
+    __slots__ = ("_on_garbage", "_on_message", "_outgoing", "_reader", "_selector", "fd")
+
+    def __init__(
+        self, fd: int, selector: Selector, on_message: Callable[[Any], None], on_garbage: Callable[[], None]
+    ) -> None:
+        os.set_inheritable(fd, False)
+        os.set_blocking(fd, False)
+        self.fd = hygiene.register(fd)
+        self._selector, self._on_message, self._on_garbage = selector, on_message, on_garbage
+        self._reader = messages.FrameReader()
+        self._outgoing = b""  #: what the socket had no room for
+        selector.add(fd, self._on_ready)
+
+    def send(self, message: object) -> None:
+        """Send ``message``, now or as soon as there is room. To a worker that died: silently nothing."""
+        data = messages.frame(message)
+        try:
+            sent = os.write(self.fd, data) if not self._outgoing else 0
+        except BlockingIOError:
+            sent = 0
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        if sent < len(data):
+            if not self._outgoing:
+                self._selector.watch_writing(self.fd, on=True)
+            self._outgoing += data[sent:]
+
+    def drain(self) -> None:
+        """Take everything that the worker, which is gone, has sent; then close."""
+        while self.fd >= 0:
+            self._receive()
+
+    def close(self) -> None:
+        """Close our end. Safe to call twice."""
+        if self.fd >= 0:
+            self._selector.remove(self.fd)
+            hygiene.close(self.fd)
+            self.fd = -1
+
+    def _on_ready(self) -> None:
+        if self._outgoing:
+            self._send_more()
+        self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = os.read(self.fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            arrived = self._reader.feed(data)
+        except ValueError:  # a step wrote over our socket
+            self.close()
+            self._on_garbage()
+            return
+        for message in arrived:
+            self._on_message(message)
+
+    def _send_more(self) -> None:
+        try:
+            self._outgoing = self._outgoing[os.write(self.fd, self._outgoing) :]
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            self._outgoing = b""
+        if not self._outgoing:
+            self._selector.watch_writing(self.fd, on=False)

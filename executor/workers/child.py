@@ -1,0 +1,213 @@
+"""What happens inside a worker process: attempts come in over a socket, results go out.
+
+A worker knows the steps of its job and nothing of plans, limits or other workers. It leads a process group and adopts
+the orphans among its descendants, so that whatever a step started can be found when the step ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import marshal
+import mmap
+import os
+import signal
+import sys
+import time
+from _signal import SIG_UNBLOCK, pthread_sigmask
+from _signal import signal as set_handler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from executor.authoring.ops import op
+from executor.plan.plan import Step
+from executor.scheduler.events import StepError
+from executor.workers import hygiene, messages, process
+from executor.workers.interface import WorkerJob
+from executor.workers.runner import StepRunner
+from executor.workers.sockets import stream_pair
+from executor.workers.streams import Lane, flush_output, lane_file
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator, Sequence
+
+    from executor.workers.interface import InputValue
+
+# A fork shares memory until it is written to, and Python writes a reference count wherever it looks: each page that a
+# new worker touches costs a page fault. So this file makes objects before the fork where it can, takes the plain C
+# functions where the standard library wraps them in enums, and does nothing for a first attempt that only a second
+# one needs. (benchmarks/step_overhead.py shows the sum.)
+
+# A process may outlive its step by this long; then it is killed and the step is reported as having lingered. Long
+# enough for an exit handler to flush, short enough that a waiter does not notice.
+LINGER_S = 0.1
+
+#: Bytes of one lane's entry in the page where workers note which attempt they have begun.
+BEGUN_BYTES = 8
+
+
+_TERM = (15,)
+
+# One read takes a usual message whole.
+READ_BYTES = 1 << 16
+
+
+def _incoming(channel: int) -> Iterator[Any]:
+    """The attempts that are sent. The first one, mostly the only one, comes by the shortest way."""
+    data = os.read(channel, READ_BYTES)
+    if int.from_bytes(data[:4], "little") == len(data) - 4 > 0:
+        yield marshal.loads(memoryview(data)[4:])  # noqa: S302  (plain data from the process that started us)
+        data = b""
+    yield from messages.incoming(channel, data)
+
+
+class Worker:
+    """The whole life of a worker process: up to ``attempts`` attempts (None: any number), then the end.
+
+    Made by the template, once, before it forks; ``main`` runs in each fork.
+    """
+
+    def __init__(self, job: WorkerJob, begun: mmap.mmap, log: logging.Logger | None, attempts: int | None) -> None:
+        self._steps, self._begun, self._attempts = job.steps, begun, attempts
+        self._runner = StepRunner(job, log)
+        self._on_term = self._runner.stop.on_signal
+        folder = str(job.lanes_folder)
+        self._lane = Lane(lambda number: f"{folder}/{lane_file(number)}")
+        self._usage = process.Usage()
+
+    def main(self, channel: int) -> NoReturn:
+        """Run what comes in on ``channel``. Ends the process, with code 0 when it was told to or had done its share."""
+        hygiene.register(channel)
+        set_handler(15, self._on_term)
+        pthread_sigmask(SIG_UNBLOCK, _TERM)  # a stop that came before this line counts from here
+        self._serve(channel)
+        end_process()
+
+    def _serve(self, channel: int) -> None:
+        stop = self._runner.stop
+        left = self._attempts or -1
+        for index, number, lane, inputs in _incoming(channel):
+            if stop.asked:
+                break
+            left -= 1
+            message = self._attempt(index, number, lane, inputs)
+            if left == 0 or stop.asked:
+                messages.send(channel, (*message, False))
+                break
+            alone = not process.has_children()
+            messages.send(channel, (*message, alone))
+            if not alone:
+                messages.send(channel, ("freed", index, number, end_children()))
+            self._prepare_next()
+
+    def _prepare_next(self) -> None:
+        """Put back what a step may have changed, and measure from here; a first attempt needs neither."""
+        set_handler(15, self._on_term)
+        self._usage.restart()
+
+    def _attempt(self, index: int, number: int, lane: int, inputs: Sequence[InputValue]) -> tuple[object, ...]:
+        """Run one attempt: the message that reports it, less whether the worker is alone then."""
+        self._lane.switch(lane)
+        log_from = self._lane.end()
+        started_at = time.monotonic()
+        at = lane * BEGUN_BYTES
+        self._begun[at : at + BEGUN_BYTES] = begun_mark(index, number)
+        outcome = self._runner.run(self._steps[index], number, inputs)
+        ended_at = time.monotonic()
+        cpu_s, peak = self._usage.read()
+        flush_output()
+        facts = (started_at, ended_at, cpu_s, peak, os.getpid(), lane, log_from, self._lane.end())
+        if isinstance(outcome, StepError):
+            return "failed", index, number, tuple(outcome), facts
+        stored, missing = outcome
+        return "succeeded", index, number, stored, missing, facts
+
+
+def rehearse() -> None:
+    """Let a worker that has no process of its own run a step that does nothing, several times.
+
+    The interpreter rewrites code that runs often (PEP 659). Done once, before the forks, that code is not rewritten in
+    each of them, where it would take a copy of every page that it stands on.
+    """
+    step = Step(index=0, key="rehearsal", compute=rehearsal)
+    job = WorkerJob(
+        run_id="",
+        job_name="",
+        run_tags={},
+        steps=(step,),
+        values_folder=Path(os.devnull),
+        lanes_folder=Path(os.devnull),
+    )
+    double = Worker(job, mmap.mmap(-1, BEGUN_BYTES), None, 1)
+    double._lane = Lane(lambda _: os.devnull)  # noqa: SLF001  (of this module)
+    flush_output()
+    stdout, stderr = os.dup(1), os.dup(2)
+    for _ in range(REHEARSALS):
+        ours, theirs = stream_pair()
+        messages.send(ours, (0, 1, 0, ()))
+        double._serve(theirs)  # noqa: SLF001  (of this module)
+        double._lane.number = -1  # noqa: SLF001  (as above)
+        os.close(ours)
+        os.close(theirs)
+    for fd, saved in ((1, stdout), (2, stderr)):
+        os.dup2(saved, fd)
+        os.close(saved)
+
+
+@op
+def rehearsal() -> int:
+    """A step that does nothing."""
+    return 0
+
+
+REHEARSALS = 16  # more than the interpreter's threshold for rewriting a function
+
+
+def begun_mark(index: int, number: int) -> bytes:
+    """What a worker writes into its lane's entry of the shared page when it begins an attempt."""
+    return ((index + 1) << 16 | (number & 0xFFFF)).to_bytes(BEGUN_BYTES, "little")
+
+
+def end_children() -> bool:
+    """Wait for what a step left running, kill it after ``LINGER_S``; whether anything had to be killed.
+
+    Whatever a child of ours started becomes our own child when its parent ends, since we adopt orphans; so killing
+    children until there are none reaches all of them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # so that sigtimedwait below sees it
+    children = process.Children()
+    deadline = time.monotonic() + LINGER_S
+    killed = False
+    try:
+        while True:
+            while True:
+                try:
+                    pid, _ = os.waitpid(-1, os.WNOHANG)  # this process is ours alone: nobody else waits for them
+                except ChildProcessError:
+                    return killed
+                if pid == 0:
+                    break
+            if time.monotonic() >= deadline:
+                for pid in children.pids():
+                    process.signal_one(pid, signal.SIGKILL)
+                    killed = True
+            # until a child ends; one that dies of the kill above may leave children of its own to find
+            signal.sigtimedwait({signal.SIGCHLD}, max(0.001, deadline - time.monotonic()))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        os.close(children.fd)
+
+
+def end_process() -> NoReturn:
+    """End this process as Python would: threads that are not daemons first, then exit handlers; nothing inherited."""
+    try:
+        threading = sys.modules.get("threading")  # nobody needs it here who has not used it
+        if (threading is not None and threading.active_count() > 1) or atexit._ncallbacks():  # noqa: SLF001  (no public name)
+            if threading is not None:
+                threading._shutdown()  # noqa: SLF001  (as above)
+            atexit._run_exitfuncs()  # noqa: SLF001  (as above)
+            flush_output()
+    except BaseException:  # noqa: BLE001, S110  (an exit handler of the user's: the step's result is safe already)
+        pass
+    finally:
+        os._exit(0)

@@ -1,0 +1,97 @@
+"""What every kind of worker offers to a driver, and what it is told of the job that it works for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from executor.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from executor.plan.plan import Step
+    from executor.scheduler.events import RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
+
+    Report = StepStarted | StepSucceeded | StepFailed | StepReturned | SlotFreed | RunNotice
+
+#: Why an attempt is told to stop; also the ``kind`` of the failure that it then ends with.
+StopReason = Literal["timed_out", "cancelled"]
+
+
+class WorkersUnavailable(ExecutorError):
+    """No worker process could be started, or not any more; the text says why and what to do."""
+
+
+#: A ``StoredValue`` as a plain tuple, which crosses a pipe as it is: output, data, path, size.
+PlainValue = tuple[str, bytes | None, str | None, int]
+
+#: What fills one input: its name, the values, and whether the step gets a list of all (*fan-in*) or the only one.
+InputValue = tuple[str, tuple[PlainValue, ...], bool]
+
+
+class Attempt(NamedTuple):
+    """One try of a step, as it is handed to a worker."""
+
+    step: int  #: its index in ``WorkerJob.steps``
+    key: str
+    number: int  #: counted from 1
+    inputs: tuple[InputValue, ...] = ()
+    waited: tuple[tuple[str, float], ...] = ()  #: goes into the ``StepStarted`` report as it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJob:
+    """What a worker needs to know of the run: the same for all attempts, handed over once."""
+
+    run_id: str
+    job_name: str
+    run_tags: Mapping[str, str]
+    steps: tuple[Step, ...]
+    values_folder: Path
+    lanes_folder: Path  #: ``lane-<n>.log`` files are made in it
+
+
+class Workers(Protocol):
+    """Runs attempts, and reports on each by events: how it went, and when its processes are gone.
+
+    Every attempt that ``begin`` accepted is reported exactly once as succeeded, failed or returned (never begun), and
+    a report with ``freed`` False is followed by one ``SlotFreed``.
+    """
+
+    #: Which kind of worker this is and why, in one line for people.
+    description: str
+    #: What has happened since it was last emptied by the driver, in order.
+    reports: list[Report]
+
+    def start(self) -> None:
+        """Get ready to run steps. Raises ``WorkersUnavailable`` where no worker can be had."""
+
+    def begin(self, attempt: Attempt) -> None:
+        """Hand an attempt to a worker, or keep it until one is there. The caller holds to its limits itself."""
+
+    def stop(self, key: str, reason: StopReason, *, kill: bool) -> None:
+        """Ask the attempt of step ``key`` to stop, and kill what is left of it after the grace; ``kill``: at once."""
+
+    def flush(self) -> None:
+        """Send what is still held back to be sent together. Called before the caller waits."""
+
+    @property
+    def wake_at(self) -> float | None:
+        """When ``tick`` wants to be called, on the run's clock; None: nothing is due."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due: kill what outlived its grace or lingers after its end."""
+
+    def pause(self) -> None:
+        """Stop all processes of running attempts (SIGSTOP), as for Ctrl-Z."""
+
+    def resume(self) -> None:
+        """Continue them."""
+
+    def interrupt(self) -> None:
+        """A signal asks the run to stop; called inside the signal handler, for workers that block the driver."""
+
+    def close(self, *, kill: bool = False) -> None:
+        """End all processes and wait until they are gone. ``kill``: without the chance to clean up."""

@@ -1,0 +1,162 @@
+"""What Linux offers to hold processes together; thin names over system calls. No policy here."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.workers import hygiene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+#: ``prctl(2)``, looked up once: the template does so before it forks, and workers inherit it.
+_prctl: Callable[[int, int, int, int, int], int] | None = None
+
+
+def load() -> Callable[[int, int, int, int, int], int]:
+    """``prctl``, found now where it was not before, so that a forked worker need not look for it."""
+    global _prctl  # noqa: PLW0603  (looked up once in each process tree)
+    if _prctl is None:
+        import ctypes
+
+        _prctl = ctypes.CDLL(None).prctl
+    return _prctl
+
+
+def die_with_parent(parent: int, signum: int) -> None:
+    """Be sent ``signum`` when the thread that started this process ends; exit now if ``parent`` is gone already."""
+    load()(_PR_SET_PDEATHSIG, signum, 0, 0, 0)  # it cannot fail with a valid signal
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+
+
+def tie_to_parent(parent: int) -> None:
+    """Both of the below for a worker: be killed with its parent, and adopt the orphans of what it starts."""
+    prctl = load()
+    prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if os.getppid() != parent:  # it died before it could take us with it
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends (a *subreaper*), instead of process 1."""
+    load()(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Children:
+    """The direct children of this process, which has one thread; ended ones that were not waited for are among them."""
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        self.fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+
+    def pids(self) -> list[int]:
+        """Their process ids, in the order of their start."""
+        data = os.pread(self.fd, 1 << 16, 0)
+        if len(data) == 1 << 16:  # a process with ten thousand children: read on
+            while more := os.pread(self.fd, 1 << 16, len(data)):
+                data += more
+        return [int(word) for word in data.split()]
+
+
+def has_children() -> bool:
+    """Whether this process has any child, running or ended."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def signal_group(pid: int, signum: int) -> None:
+    """Send ``signum`` to the process group that ``pid`` leads; a group that is gone is no error."""
+    try:
+        os.killpg(pid, signum)
+    except (ProcessLookupError, PermissionError):  # PermissionError: only processes of another user are left in it
+        return
+
+
+def signal_one(pid: int, signum: int) -> None:
+    """Send ``signum`` to ``pid``; one that is gone is no error."""
+    try:
+        os.kill(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+class Usage:
+    """CPU time and peak memory of this process, attempt by attempt; the first begins when the process is forked.
+
+    ``ru_maxrss`` is right here because a worker is forked and never exec'd: it starts at the size of the fork, and
+    writing 5 to ``clear_refs`` sets it back to the present size (proc(5)). After an exec it would keep the old value.
+    """
+
+    __slots__ = ("_clear_fd", "_cpu_s")
+
+    def __init__(self) -> None:
+        self._clear_fd: int | None = None
+        self._cpu_s = 0.0
+
+    def restart(self) -> None:
+        """An attempt begins that is not the first of this process."""
+        if self._clear_fd is None:
+            try:
+                self._clear_fd = hygiene.register(os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC))
+            except OSError:  # a kernel without it: the peak is then that of the process so far
+                self._clear_fd = -1
+        if self._clear_fd >= 0:
+            os.pwrite(self._clear_fd, b"5", 0)
+        self._cpu_s = self._cpu()[0]
+
+    def read(self) -> tuple[float, int]:
+        """Seconds of CPU since ``restart`` (with children that were waited for), and bytes of peak resident memory."""
+        cpu_s, peak = self._cpu()
+        return cpu_s - self._cpu_s, peak * 1024
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._clear_fd is not None and self._clear_fd >= 0:
+            hygiene.close(self._clear_fd)
+        self._clear_fd = None
+
+    @staticmethod
+    def _cpu() -> tuple[float, int]:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        below = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return own[0] + own[1] + below[0] + below[1], own[2]
+
+
+def thread_count() -> int:
+    """How many threads this process has, those of native libraries included."""
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208  (a count, not paths)
+
+
+def thread_names() -> list[str]:
+    """The threads of this process beside its main one: Python's own names where they have one, else the kernel's."""
+    if thread_count() == 1:
+        return []
+    import threading  # brings hooks that make each fork dearer, see fork_hooks.py
+
+    known = {thread.native_id: thread.name for thread in threading.enumerate()}
+    names = []
+    for entry in sorted(Path("/proc/self/task").iterdir(), key=lambda path: int(path.name)):
+        tid = int(entry.name)
+        if tid != os.getpid():
+            try:
+                names.append(known.get(tid) or f"{(entry / 'comm').read_text().strip()} (native)")
+            except OSError:  # it ended meanwhile
+                continue
+    return names
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -1,0 +1,150 @@
+"""One attempt of a step, in whatever process this is: load the inputs, call the function, store the outputs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import TYPE_CHECKING
+
+from executor.authoring.compute import call_op
+from executor.outputs.values import ValueNotPicklable, load_value, store_value
+from executor.scheduler.events import StepError, StoredValue
+from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from executor.authoring.context import OpExecutionContext
+    from executor.authoring.ops import OpDefinition
+    from executor.plan.plan import Step
+    from executor.workers.interface import InputValue, PlainValue, WorkerJob
+
+#: Stored outputs, each with the fields of ``StoredValue``, and the names of those left out.
+Produced = tuple["list[PlainValue]", list[str]]
+
+#: Types whose pickles are small and cannot fail.
+PLAIN = frozenset({int, float, bool, type(None)})
+
+
+def plain(value: StoredValue) -> PlainValue:
+    """The same as a plain tuple, which can cross a pipe."""
+    output, data, path, size = value
+    return output, data, path, size
+
+
+class Stop:
+    """Whether the attempt that is running was asked to stop."""
+
+    __slots__ = ("asked", "polled", "running")
+
+    def __init__(self) -> None:
+        self.asked = self.polled = self.running = False
+
+    def begin(self) -> None:
+        """An attempt begins: nobody has asked it to stop."""
+        self.asked = self.polled = False
+        self.running = True
+
+    def is_asked(self) -> bool:
+        """What ``context.is_cancelled`` answers."""
+        self.polled = True
+        return self.asked
+
+    def on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        """SIGTERM: stop the step that is running, if any."""
+        self.asked = True
+        if self.running and not self.polled:
+            self.running = False  # interrupts once: what the step does to clean up is not cut short
+            raise StepInterrupted
+
+
+class StepRunner:
+    """Runs one attempt after another in the process that it is made in; shared by all kinds of worker."""
+
+    __slots__ = ("_job", "_log", "error", "stop")
+
+    def __init__(self, job: WorkerJob, log: logging.Logger | None) -> None:
+        self._job, self._log = job, log  #: log: None when no step takes a context
+        self.stop = Stop()
+        self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
+
+    def run(self, step: Step, number: int, inputs: Sequence[InputValue]) -> Produced | StepError:
+        """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
+        stop = self.stop
+        try:
+            values = self._load(inputs) if inputs else {}
+        except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
+            return StepError("bad_input", f"an input could not be loaded: {describe(error)}", traceback_text(error))
+        compute: OpDefinition = step.compute  # type: ignore[assignment]  # the plan holds it as opaque
+        context = self._context(step, compute, number) if compute.takes_context else None
+        try:
+            try:
+                stop.begin()
+                produced = call_op(compute, context, values)
+            finally:
+                stop.running = False
+        except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt of a step are its failure too)
+            self.error = error
+            return explain(error, asked=stop.asked)
+        del values
+        return self._store(step, number, produced)
+
+    def _context(self, step: Step, compute: OpDefinition, number: int) -> OpExecutionContext:
+        job = self._job
+        assert self._log is not None  # noqa: S101  (made where a step takes a context)
+        return compute.context_class(
+            run_id=job.run_id,
+            job_name=job.job_name,
+            step_key=step.key,
+            op_name=compute.name,
+            attempt=number,
+            tags=step.tags,
+            run_tags=job.run_tags,
+            log=self._log,
+            cancelled=self.stop.is_asked,
+        )
+
+    def _load(self, inputs: Sequence[InputValue]) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for name, stored, fan_in in inputs:
+            if fan_in:
+                values[name] = [load_value(StoredValue(*item), self._job.values_folder) for item in stored]
+            else:
+                data, path = stored[0][1], stored[0][2]
+                # the common case, without a detour
+                values[name] = (
+                    pickle.loads(data)  # noqa: S301  (made by a worker of this run)
+                    if path is None and data is not None
+                    else load_value(StoredValue(*stored[0]), self._job.values_folder)
+                )
+        return values
+
+    def _store(self, step: Step, number: int, produced: dict[str, object]) -> Produced | StepError:
+        stored: list[PlainValue] = []
+        missing: list[str] = []
+        for position, output in enumerate(step.outputs):
+            name = output.name
+            if name not in produced:
+                missing.append(name)
+            elif output.order_only:
+                stored.append((name, None, None, 0))
+            elif type(value := produced[name]) in PLAIN:
+                data = pickle.dumps(value, 5)
+                stored.append((name, data, None, len(data)))
+            else:
+                try:
+                    # unique in the run: step, attempt, output; no user text in file names
+                    stem = f"{step.index}-{number}-{position}-{os.getpid()}.pickle"
+                    stored.append(plain(store_value(name, value, self._job.values_folder, stem)))
+                except ValueNotPicklable as error:
+                    hint = "return plain data, or a path to a file that the next step opens"
+                    return StepError("not_picklable", f"{error}; {hint}")
+                except OSError as error:
+                    return StepError("bad_output", f"the value of output {name!r} could not be written: {error}")
+                except BaseException as error:  # noqa: BLE001  (pickling runs user code)
+                    return StepError(
+                        "not_picklable", f"{name} cannot be pickled: {describe(error)}", traceback_text(error)
+                    )
+        return stored, missing
