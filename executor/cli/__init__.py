@@ -1,0 +1,17 @@
+"""The command ``executor``: one file per family of commands. Nothing here is imported by programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command with the arguments of this process, and end with its exit code."""
+    if os.getpid() == 1:
+        from executor.cli.init import split_from_init
+
+        split_from_init()
+    from executor.cli.root import run_command
+
+    sys.exit(run_command(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""Which jobs and assets a module has: in ``Definitions``, in ``@definitions`` functions, or by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from executor.authoring.asset_graph import asset_graph
+from executor.authoring.assets import AssetsDefinition
+from executor.authoring.collection import Definitions, LazyDefinitions
+from executor.authoring.jobs import AssetJobDefinition, JobDefinition, job_of_assets
+from executor.cli.load import load_file, load_module, users_code
+from executor.errors import UsageError, did_you_mean
+from executor.runs.report import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+T = TypeVar("T")
+
+ALL_ASSETS = "assets"  #: name of the job of all assets, where a module has no job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is in a module that a command was given."""
+
+    words: tuple[str, ...]  #: how the module was named on the command line
+    jobs: dict[str, JobDefinition]  #: by name, ready to run; where none is defined, one of all assets
+    assets: tuple[AssetsDefinition, ...]
+
+    @property
+    def shown(self) -> str:
+        """The module as people named it."""
+        return self.words[-1]
+
+
+def find(file: str | None, module: str | None) -> Found:
+    """What is in that file or module; exactly one of the two is to be given.
+
+    Raises:
+        UsageError: none or both are given, or the module cannot be imported.
+    """
+    if (file is None) == (module is None):
+        raise UsageError("name the file with the job, or a module with -m" + (", not both" if file else ""))
+    loaded = load_module(module) if module is not None else load_file(str(file))
+    words = ("-m", module) if module is not None else (str(file),)
+    with users_code(words[-1]):
+        return _find_in(loaded, words)
+
+
+def _find_in(module: ModuleType, words: tuple[str, ...]) -> Found:
+    collections: list[Definitions] = []
+    bare_jobs: list[JobDefinition] = []
+    bare_assets: list[AssetsDefinition] = []
+    for item in _flat(list(vars(module).values())):
+        if isinstance(item, LazyDefinitions):
+            collections.append(item())
+        elif isinstance(item, Definitions):
+            collections.append(item)
+        elif isinstance(item, JobDefinition):
+            bare_jobs.append(item)
+        elif isinstance(item, AssetsDefinition):
+            bare_assets.append(item)
+    jobs: dict[str, JobDefinition] = {}
+    for collection in _distinct(collections):
+        for job in collection.jobs:
+            _add(jobs, job, words)
+    collected = set(jobs)
+    assets = _distinct([asset for collection in collections for asset in collection.assets] + bare_assets)
+    for job in _distinct(bare_jobs):
+        if job.name not in collected:  # there it has its assets and its executor
+            _add(jobs, job.meet(asset_graph(job.owner, assets)) if isinstance(job, AssetJobDefinition) else job, words)
+    if not jobs and assets:
+        executor_def = next((collection.executor for collection in collections), None)
+        jobs[ALL_ASSETS] = job_of_assets(assets, name=ALL_ASSETS, executor_def=executor_def)
+    return Found(words=words, jobs=jobs, assets=tuple(assets))
+
+
+def _flat(items: list[object] | tuple[object, ...]) -> Iterator[object]:
+    for item in items:
+        if type(item) in (list, tuple):
+            yield from _flat(item)  # type: ignore[arg-type]  # mypy does not narrow by `type(...) in`
+        else:
+            yield item
+
+
+def _distinct(items: list[T]) -> list[T]:
+    return list({id(item): item for item in items}.values())
+
+
+def _add(jobs: dict[str, JobDefinition], job: JobDefinition, words: tuple[str, ...]) -> None:
+    if job.name in jobs:
+        raise UsageError(f"{words[-1]} has two jobs called {job.name!r}; give one of them another name=")
+    jobs[job.name] = job
+
+
+def pick_job(found: Found, name: str | None) -> JobDefinition:
+    """The job of that name, or the only one there is.
+
+    Raises:
+        UsageError: there is none, or there are several and no name is given; the text lists them.
+    """
+    if not found.jobs:
+        raise UsageError(f"{found.shown} has no job and no asset; write one with @job or @asset")
+    if name is not None:
+        if name not in found.jobs:
+            raise UsageError(f"{found.shown} has no job {name!r}{did_you_mean(name, found.jobs)}\n{job_lines(found)}")
+        return found.jobs[name]
+    if len(found.jobs) > 1:
+        raise UsageError(f"{found.shown} has {len(found.jobs)} jobs; choose one with -j:\n{job_lines(found)}")
+    return next(iter(found.jobs.values()))
+
+
+def job_lines(found: Found) -> str:
+    """The jobs, one per line, with their descriptions."""
+    width = max(map(len, found.jobs))
+    lines = [f"  {job.name:<{width}}  {one_line(job.description)}".rstrip() for job in found.jobs.values()]
+    return "\n".join(lines)
+
+
+def one_line(description: str | None) -> str:
+    """A description on one line; empty for none."""
+    return printable(" ".join((description or "").split()))

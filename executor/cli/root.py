@@ -1,0 +1,97 @@
+"""The command as a whole: its families, its version, and what each kind of error ends with."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from executor.cli.options import EXIT_CODES, FAILED, INTERRUPTED, OK, WRONG
+from executor.errors import ConfigError, ExecutorError, UnmetRequirement, UsageError
+from executor.errors import DefinitionError as BadDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Where each command is; imported when it is asked for, so that none pays for the others.
+COMMANDS = {
+    "run": "executor.cli.run:run",
+    "list": "executor.cli.listing:list_command",
+    "job": "executor.cli.job:job",
+}
+
+EXAMPLES = """\b
+Examples:
+  executor run pipeline.py
+  executor run pipeline.py --max-concurrent 4 --tag-limit database=warehouse:1
+  executor list pipeline.py
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """The names of all commands, in the order in which they are shown."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """The command of that name, or None."""
+        where = COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, _, name = where.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from executor import __version__
+
+        click.echo(f"executor {__version__}, Python {sys.version.split()[0]}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup, epilog=f"{EXAMPLES}\n{EXIT_CODES}", context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and end."
+)
+def root() -> None:
+    """Run DAGs of Python functions in worker processes, and hold every limit on what runs at once."""
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """What the command ends with: 0 done, 1 failed, 2 wrong, 3 interrupted. Errors are shown on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end a run
+    try:
+        code: Any = root.main(args=list(arguments), prog_name="executor", standalone_mode=False)
+        return code if isinstance(code, int) else OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return WRONG
+    except click.ClickException as error:
+        error.show()
+        return WRONG
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # of --help or --json into a pager that has gone
+        from executor.cli.stream import read_by_nobody
+
+        read_by_nobody(1)
+        return OK
+    except ExecutorError as error:
+        wrong = isinstance(error, UsageError | ConfigError | BadDefinition | UnmetRequirement)
+        return _say(f"Error: {error}", WRONG if wrong else FAILED)
+
+
+def _say(text: str, code: int) -> int:
+    click.echo(text, err=True)
+    return code

@@ -1,0 +1,127 @@
+"""What the command shows while a run goes on, and when it has ended."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Literal
+
+from executor.cli.stream import LineStream, read_by_nobody
+from executor.runs.history import encode
+from executor.runs.home import RunFolder
+from executor.runs.report import EventLines, step_output
+from executor.runs.summary import Summary
+from executor.scheduler.events import RunEnded, RunStarted, StepFailed, StepSucceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from io import FileIO
+    from pathlib import Path
+
+    from executor.runs.result import RunResult
+    from executor.runs.steps import StepResult
+    from executor.scheduler.events import Event
+
+OUTPUT_BYTES = 1024 * 1024  # of one attempt that are shown with --output all; the rest is in its lane's log
+
+
+class Watch:
+    """Is called with every event of a run; shows it as it was asked to, and the summary at the end.
+
+    Lines for people go to stdout; where that carries data (``--json``, ``--events -``) they go to stderr. What failed
+    always goes to stderr.
+    """
+
+    def __init__(
+        self, home: Path, *, output: str, quiet: bool, as_json: bool, events: FileIO | Literal["-"] | None
+    ) -> None:
+        """``events`` is a file for the events as JSON, ``-`` for stdout, or None."""
+        data_on_stdout = as_json or events == "-"
+        self.summary = Summary()
+        self.home, self._output, self._as_json, self._events = home, output, as_json, events
+        self._folder: RunFolder | None = None
+        self._lines = EventLines()
+        self._out, self._err = LineStream(1, keep_all=data_on_stdout), LineStream(2)
+        self._people = None if quiet else self._err if data_on_stdout else self._out
+
+    def __call__(self, event: Event, t: float) -> None:
+        """Show an event that happened ``t`` seconds after the run began."""
+        self.summary.add(event, t)
+        if isinstance(event, RunStarted):
+            self._folder = RunFolder(self.home / "runs" / event.run_id)
+        if self._events is not None:
+            self._write_event(encode(event, t))
+        if self._people is None:
+            return
+        try:
+            sys.stdout.flush()  # what a step in this process printed comes before the line that says that it ended
+        except OSError:  # whoever read it has gone
+            read_by_nobody(1)
+        # The summary begins with how the run ended.
+        line = None if isinstance(event, RunEnded) else self._lines.line(event, t)
+        if self._output == "all" and self._folder is not None and isinstance(event, StepSucceeded | StepFailed):
+            for written in step_output(self._folder, event.facts, most_bytes=OUTPUT_BYTES):
+                self._people.write(f"  | {written}")
+        if line is not None:
+            self._people.write(line)
+
+    def _write_event(self, line: str) -> None:
+        if self._events == "-":
+            self._out.write(line)
+        elif self._events is not None:
+            try:
+                self._events.write(line.encode("ascii") + b"\n")
+            except OSError as error:  # no reason to stop the run: its own history is elsewhere
+                self._err.write(f"--events: no more events are written to {self._events.name}: {error.strerror}")
+                self._events = None
+
+    def finish(self, result: RunResult, command: Sequence[str]) -> None:
+        """Show how the run went. ``command`` is how it was asked for, less its selection."""
+        plan = result.plan
+        failures = self.summary.failures_text(plan, result.folder, command, output=self._output != "none")
+        if self._people is not None:
+            self._people.write(self.summary.text(plan))
+        if self._as_json:
+            import json
+
+            self._out.write(json.dumps(result_record(result), indent=2))
+        self._out.finish()
+        if self._out.trouble is not None:
+            self._err.write(f"stdout could not be written: {self._out.trouble}")
+        if failures:
+            self._err.write(failures if self._people is None else f"\n{failures}")
+        self._err.finish()
+
+    def close(self) -> None:
+        """Write what still waits to be written, however the run ended."""
+        self._out.finish()
+        self._err.finish()
+
+
+def result_record(result: RunResult) -> dict[str, object]:
+    """A run's result as plain data, for JSON. Times in seconds, memory in bytes."""
+    return {
+        "run_id": result.run_id,
+        "job": result.plan.job_name,
+        "status": result.status,
+        "success": result.success,
+        "interrupted": result.interrupted,
+        "duration_s": result.duration_s,
+        "folder": str(result.folder.path),
+        "steps": {key: _step_record(step) for key, step in result.steps.items()},
+    }
+
+
+def _step_record(step: StepResult) -> dict[str, object]:
+    record: dict[str, object] = {
+        "state": step.state.value,
+        "attempts": len(step.attempts),
+        "wall_s": round(step.wall_s, 6),
+        "cpu_s": round(step.cpu_s, 6),
+        "peak_rss_bytes": step.peak_rss_bytes,
+        "waited_s": step.waited,
+    }
+    if step.error is not None:
+        record["error"] = {"kind": step.error.kind, "message": step.error.message, "traceback": step.error.traceback}
+    if step.because is not None:
+        record["because"] = step.because
+    return record
