@@ -103,7 +103,7 @@ def group_asset(name: str, files: list[Path]):
 groups = [group_asset(name, files) for name, files in source_groups().items()]
 
 
-@asset(ins={str(group.key): AssetIn(group.key) for group in groups})
+@asset(ins={group.key: AssetIn(group.key) for group in groups})
 def census(**counted: dict) -> dict:
     """All counts by package, as census.json."""
     packages: dict[str, dict] = {}

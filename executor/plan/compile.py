@@ -149,7 +149,7 @@ class _Steps:
         self.made.append(
             Step(
                 index=index,
-                key=key,
+                key=str(key),  # plain text, not an AssetKey: it crosses pipes and stands in files
                 compute=op,
                 inputs=inputs,
                 outputs=_step_outputs(op, assets) if assets else self._plain_outputs(op),
@@ -196,7 +196,7 @@ def _found(
 def _step_inputs(op: OpDefinition, inputs: Mapping[str, Found]) -> tuple[StepInput, ...]:
     ins = op.ins
     return tuple(
-        StepInput(name=name, sources=sources, fan_in=fan_in, order_only=ins[name].order_only)
+        StepInput(name=str(name), sources=sources, fan_in=fan_in, order_only=ins[name].order_only)
         for name, (sources, fan_in) in inputs.items()
         if sources or not ins[name].order_only
     )
@@ -205,7 +205,7 @@ def _step_inputs(op: OpDefinition, inputs: Mapping[str, Found]) -> tuple[StepInp
 def _step_outputs(op: OpDefinition, assets: Mapping[str, AssetKey]) -> tuple[StepOutput, ...]:
     return tuple(
         StepOutput(
-            name=name,
+            name=str(name),
             required=out.is_required,
             order_only=out.order_only,
             asset=str(assets[name]) if name in assets else None,

@@ -68,7 +68,7 @@ class Driver:
         now = clock()
         for event in begin:
             self._write(event, now)
-        self._perform(scheduler.start(now))
+        self._perform(scheduler.start(now), now)
         while True:
             self._settle()
             workers.flush()
@@ -111,11 +111,11 @@ class Driver:
                     self._keep_values(event)
                 commands = handle(event, now)  # type: ignore[arg-type]  # RunNotice was left out above
                 if commands:
-                    perform(commands)
+                    perform(commands, now)
 
     def _tell(self, event: Told, now: float) -> None:
         self._write(event, now)
-        self._perform(self._scheduler.handle(event, now))
+        self._perform(self._scheduler.handle(event, now), now)
 
     def _write(self, event: Event, now: float) -> None:
         self._history.write(event, now)
@@ -171,14 +171,14 @@ class Driver:
 
     # --- commands out ------------------------------------------------------------------------------------------------
 
-    def _perform(self, commands: list[Command]) -> None:
+    def _perform(self, commands: list[Command], now: float) -> None:
         for command in commands:
             if command.__class__ is StartStep:
                 self._begin(command)
             elif command.__class__ is StopStep:
                 self._workers.stop(command.key, command.reason, kill=command.kill)
             elif command.__class__ is Record:
-                self._write(command.event, self._clock())
+                self._write(command.event, now)
 
     def _begin(self, command: StartStep) -> None:
         key = command.key

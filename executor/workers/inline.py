@@ -66,6 +66,7 @@ class InlineWorkers:
         key, number = attempt.key, attempt.number
         step = self._job.steps[attempt.step]
         usage.restart()
+        runner.stop.asked = False  # this process lives on after an attempt that was stopped
         started_at = time.monotonic()
         timed_out = False
         with self._alarm(step.timeout_s):

@@ -347,7 +347,8 @@ class ProcessWorkers:
         if task is None:
             return
         if task.reported:
-            self._free(task, worker, lingered=lingered or task.killed, exit_code=status)
+            left = lingered or task.killed  # of an attempt that was stopped, nobody expects it to go by itself
+            self._free(task, worker, lingered=left and task.stop is None, exit_code=status)
             return
         if self._begun.read(task.lane) != begun_mark(task.attempt.step, task.attempt.number):
             self._return(task, worker, status)

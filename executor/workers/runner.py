@@ -43,8 +43,10 @@ class Stop:
         self.asked = self.polled = self.running = False
 
     def begin(self) -> None:
-        """An attempt begins: nobody has asked it to stop."""
-        self.asked = self.polled = False
+        """The step's own code begins, unless it was asked to stop already."""
+        if self.asked:
+            raise StepInterrupted
+        self.polled = False
         self.running = True
 
     def is_asked(self) -> bool:

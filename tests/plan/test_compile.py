@@ -350,3 +350,13 @@ def test_any_job_compiles_to_a_topological_plan_with_the_edges_of_its_body(data:
 def test_a_job_without_steps_is_an_empty_plan() -> None:
     made: JobDefinition = job(name="empty")(lambda: None)
     assert len(compile_job(made)) == 0
+
+
+def test_keys_and_names_of_a_plan_are_plain_text_whatever_they_were_written_as() -> None:
+    first = asset(name="first")(lambda: 1)
+    second = asset(name="second", ins={first.key: AssetIn(key=first.key)})(lambda first: first)
+    plan = compile_job(job_of_assets([first, second]))
+    texts = [step.key for step in plan.steps]
+    texts += [item.name for step in plan.steps for item in step.inputs]
+    texts += [output.name for step in plan.steps for output in step.outputs]
+    assert {type(text) for text in texts} == {str}
