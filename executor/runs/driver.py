@@ -70,12 +70,12 @@ class Driver:
             self._write(event, now)
         self._perform(scheduler.start(now), now)
         while True:
-            self._settle()
+            self._settle(now)
             workers.flush()
-            self._show(clock())
+            self._show(now)
             if scheduler.finished:
                 return
-            self._selector.wait(self._timeout(clock()))  # the one line that blocks
+            self._selector.wait(self._timeout(now))  # the one line that blocks
             now = clock()
             if scheduler.wake_at is not None and scheduler.wake_at <= now:
                 self._tell(Woke(), now)
@@ -93,17 +93,14 @@ class Driver:
 
     # --- events in ---------------------------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Tell the scheduler what the workers reported, and do what it says, until there is nothing new."""
+    def _settle(self, now: float) -> None:
+        """Tell the scheduler what the workers had reported by ``now``, and do what it says, until there is no more."""
         workers, handle, perform = self._workers, self._scheduler.handle, self._perform
         while workers.reports:
             reports, workers.reports = workers.reports, []
-            now = self._clock()
             for event in reports:
                 if event.__class__ is StepFailed:
-                    event.chance = int.from_bytes(os.urandom(3)) / (
-                        1 << 24
-                    )  # `random` would be reseeded in each worker
+                    event.chance = _chance()
                 self._write(event, now)
                 if event.__class__ is StepStarted or event.__class__ is RunNotice:
                     continue
@@ -210,3 +207,8 @@ class Driver:
             readers[above] -= 1
             if not readers[above]:
                 values.pop(above, None)
+
+
+def _chance() -> float:
+    """A number in [0, 1). Not from ``random``: once that is imported, it is seeded anew in each forked worker."""
+    return int.from_bytes(os.urandom(3)) / (1 << 24)

@@ -21,7 +21,7 @@ class Assignment:
         self.attempt = attempt
         self.lane = -1  #: -1: no worker has it yet
         self.pid = 0
-        self.handed_at = 0.0
+        self.handed_at = 0.0  #: as ``time.monotonic`` gives it
         self.reported = False  #: its success or failure is; only its slot is still taken
         self.stop: StopReason | None = None
         self.kill_at: float | None = None  #: when SIGKILL follows

@@ -22,10 +22,10 @@ class RunClock:
 
     def at(self, raw: float) -> float:
         """The run's time at ``raw``, a value of ``time.monotonic`` in any process of this machine."""
-        if not self._pauses:
-            return raw - self._offset
-        later = sum(seconds for begin, seconds in self._pauses if begin >= raw)
-        return raw - self._offset + later
+        offset = self._offset
+        if self._pauses:
+            offset -= sum(seconds for begin, seconds in self._pauses if begin >= raw)
+        return int((raw - offset) * 1e6) / 1e6
 
     def pause(self) -> None:
         """Stand still from now on."""

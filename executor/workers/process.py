@@ -119,7 +119,7 @@ class Usage:
     def read(self) -> tuple[float, int]:
         """Seconds of CPU since ``restart`` (with children that were waited for), and bytes of peak resident memory."""
         cpu_s, peak = self._cpu()
-        return cpu_s - self._cpu_s, peak * 1024
+        return round(cpu_s - self._cpu_s, 6), peak * 1024
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -287,7 +288,7 @@ class ProcessWorkers:
         worker.used += 1
         task.pid = worker.pid
         task.lane = lane = self._free_lanes.pop()
-        task.handed_at = self._clock()
+        task.handed_at = time.monotonic()
         self.reports.append(StepStarted(attempt.key, attempt.number, worker.pid, lane, attempt.waited))
         worker.channel.send((attempt.step, attempt.number, lane, attempt.inputs))
 
@@ -356,7 +357,9 @@ class ProcessWorkers:
         error = died(status, task.attempt.key, because) if task.stop is None else self._stopped(task)
         log_from, log_to = self._lane_ends[task.lane], self._lane_size(task.lane)
         self._lane_ends[task.lane] = log_to
-        facts = Facts(task.handed_at, self._clock(), cpu_s, peak, pid, task.lane, log_from, log_to, status)
+        facts = Facts(
+            self._clock.at(task.handed_at), self._clock(), cpu_s, peak, pid, task.lane, log_from, log_to, status
+        )
         self.reports.append(StepFailed(*task.name, error, 0.0, facts, freed=True))
         self._release(task, worker)
 
