@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from executor.authoring.jobs import JobDefinition, job_of_assets
 from executor.authoring.tags import normalized_tags
 from executor.config.machine import worker_count
 from executor.errors import RunFailed, RunInterrupted, UnmetRequirement, UsageError
 from executor.plan.compile import compile_job
-from executor.plan.record import plan_to_record
-from executor.runs.driver import Driver
-from executor.runs.history import HistoryWriter
-from executor.runs.home import RunFolder, make_run, open_home
-from executor.runs.leftovers import look
-from executor.runs.notices import limit_notices
-from executor.runs.result import RunResult
-from executor.runs.signals import Signals
-from executor.scheduler.events import RunEnded, RunNotice, RunStarted
+from executor.runs.home import make_run, open_home
 from executor.scheduler.limits import Limits
-from executor.scheduler.scheduler import Scheduler
 from executor.workers.clock import RunClock
 from executor.workers.inline import InlineWorkers
 from executor.workers.interface import WorkerJob
@@ -32,12 +20,14 @@ from executor.workers.processes import ProcessWorkers
 from executor.workers.selector import Selector
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
     from executor.authoring.executors import ExecutorDefinition
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
+    from executor.runs.result import RunResult
     from executor.scheduler.events import Event
 
     OnEvent = Callable[[Event, float], None]
@@ -171,21 +161,18 @@ def _execute(
     _refuse_pools(plan)
     limits = Limits(max_concurrent=worker_count(settings), tags=settings.tag_concurrency_limits)
     run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
-    home_path = open_home(None if home is None else Path(home))
-    notices = [str(run) for run in look(home_path)] + limit_notices(plan, limits)
-    with ExitStack() as stack:
-        lock = make_run(home_path)
-        folder = lock.folder
-        clock, selector = RunClock(), Selector()
-        stack.callback(selector.close)
-        worker_job = WorkerJob(
-            run_id=folder.run_id,
-            job_name=job.name,
-            run_tags=run_tags,
-            steps=plan.steps,
-            values_folder=folder.values,
-            lanes_folder=folder.path,
-        )
+    lock = make_run(open_home(None if home is None else Path(home)))
+    folder = lock.folder
+    worker_job = WorkerJob(
+        run_id=folder.run_id,
+        job_name=job.name,
+        run_tags=run_tags,
+        steps=plan.steps,
+        values_folder=folder.values,
+        lanes_folder=folder.path,
+    )
+    clock = RunClock()
+    with closing(Selector()) as selector:
         workers: ProcessWorkers | InlineWorkers
         try:
             if settings.in_process:
@@ -200,46 +187,20 @@ def _execute(
             lock.release()
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
-        # in this order when anything goes wrong: no process, then no lock
-        stack.callback(lambda: lock.release(ended=ended))
-        ended = False
-        stack.callback(lambda: workers.close(kill=True))
-        _write_plan(folder, plan)
-        history = stack.enter_context(closing(HistoryWriter(folder.events)))
-        scheduler = Scheduler(plan, limits, retries=settings.retries)
-        driver = Driver(
-            plan=plan,
-            scheduler=scheduler,
+        from executor.runs.run import drive_run  # only now: see there
+
+        result = drive_run(
+            plan,
+            limits,
+            worker_job,
+            retries=settings.retries,
             workers=workers,
-            history=history,
+            lock=lock,
             selector=selector,
             clock=clock,
             on_event=on_event,
         )
-        started = RunStarted(
-            run_id=folder.run_id,
-            job=job.name,
-            at=time.time(),
-            pid=os.getpid(),
-            steps=len(plan),
-            max_concurrent=limits.max_concurrent,
-            limits=tuple(
-                {"key": t.key, "limit": t.limit, "value": t.value, "per_unique_value": t.per_unique_value}
-                for t in limits.tags
-            ),
-            tags=run_tags,
-            workers=workers.description,
-            retries=settings.retries,
-        )
-        with Signals(workers.interrupt) as signals:
-            driver.run(signals, [started, *map(RunNotice, notices)])
-            workers.close(kill=driver.interrupted is not None)
-            status: Literal["succeeded", "failed", "cancelled"] = scheduler.status or "cancelled"
-            driver.end(RunEnded(status))
-        history.close()
-        ended = True
-    exceptions = workers.exceptions if isinstance(workers, InlineWorkers) else {}
-    return RunResult(folder, status, interrupted=driver.interrupted is not None, plan=plan), exceptions
+    return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
 
 
 def _refuse_pools(plan: Plan) -> None:
@@ -251,12 +212,3 @@ def _refuse_pools(plan: Plan) -> None:
                 "and running without them would exceed their limits: take the pool away, or limit the steps of one run "
                 "by a tag (op_tags= and tag_concurrency_limits)"
             )
-
-
-def _write_plan(folder: RunFolder, plan: Plan) -> None:
-    """Write the plan down, under its name only when it is whole."""
-    part = folder.plan.with_suffix(".tmp")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        json.dump(plan_to_record(plan), file, separators=(",", ":"))
-    part.rename(folder.plan)

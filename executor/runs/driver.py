@@ -65,6 +65,7 @@ class Driver:
         """
         scheduler, workers, clock = self._scheduler, self._workers, self._clock
         self._selector.add(signals.fd, lambda: self._obey(signals))
+        signals.on_pause = lambda: workers.blocking and self._pause(signals)
         now = clock()
         for event in begin:
             self._write(event, now)
@@ -77,13 +78,18 @@ class Driver:
                 return
             self._selector.wait(self._timeout(now))  # the one line that blocks
             now = clock()
+            self._settle(now)  # before what is due: a step that ended in time has, however late this process looks
             if scheduler.wake_at is not None and scheduler.wake_at <= now:
                 self._tell(Woke(), now)
             if workers.wake_at is not None and workers.wake_at <= now:
                 workers.tick(now)
+                self._obey(signals)  # a signal that came while a step ran in there stopped that step
+                now = clock()  # a step may have run in there
             if self._history.sync_at is not None and self._history.sync_at <= now:
                 self._history.sync()
             if self._give_up_at is not None and self._give_up_at <= now:
+                workers.close(kill=True)
+                self._settle(now)
                 return
 
     def end(self, event: Event) -> None:
@@ -158,13 +164,15 @@ class Driver:
                 self._give_up_at = now + KILL_WAIT_S
             self._tell(CancelRequested((), kill, name), now)
 
-    def _pause(self, signals: Signals) -> None:
+    def _pause(self, signals: Signals) -> bool:
         self._workers.pause()
-        self._history.flush()
+        if not self._workers.blocking:  # or else this is inside a handler, which may have come at any place
+            self._history.flush()
         self._clock.pause()
         signals.stop_this_process()
         self._clock.resume()
         self._workers.resume()
+        return True
 
     # --- commands out ------------------------------------------------------------------------------------------------
 

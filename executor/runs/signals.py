@@ -27,7 +27,9 @@ class Signals:
     """
 
     def __init__(self, on_stop: Callable[[], None]) -> None:
-        self._on_stop = on_stop  #: called inside the handler, for a step that runs in this very thread
+        #: Both are called inside the handler, for a step that runs in this very thread; on_pause: whether it has paused
+        self._on_stop = on_stop
+        self.on_pause: Callable[[], bool] | None = None
         self._before: dict[int, Any] = {}
         self._wishes: list[tuple[Wish, str]] = []
         self.fd = -1
@@ -41,17 +43,21 @@ class Signals:
             for signum in (*STOPS, signal.SIGTSTP):
                 handler = signal.getsignal(signum)
                 if handler is not None and handler is not signal.SIG_IGN:  # None: not installed from Python
+                    hygiene.register_handler(signum, self._on_signal, handler)
                     self._before[signum] = signal.signal(signum, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+            hygiene.forget_handler(signum)
         self._before.clear()
         hygiene.close(self.fd)
         hygiene.close(self._write_fd)
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if signum == signal.SIGTSTP and self.on_pause is not None and self.on_pause():
+            return
         self._wishes.append(("pause" if signum == signal.SIGTSTP else "stop", signal.Signals(signum).name))
         with suppress(BlockingIOError):  # the pipe is full of earlier ones: it wakes the loop all the same
             os.write(self._write_fd, b"!")

@@ -40,9 +40,23 @@ def stopped(reason: StopReason, timeout_s: float | None, traceback: str = "") ->
     return StepError("cancelled", "it was stopped because a cancel was asked for", traceback)
 
 
+#: Exit code of a worker that could not send its result (EX_IOERR).
+CANNOT_REPORT = 74
+
+#: Why an attempt is given up whose worker lives and cannot be heard any more.
+CLOSED = (
+    "could not report: the step, or something that it uses, closed file descriptors that it had not opened "
+    "(os.closerange, or becoming a daemon), the socket to its worker's driver among them"
+)
+GARBAGE = (
+    "was killed, because the step, or something that it uses, wrote to a file descriptor that it had not opened: "
+    "the socket to its worker's driver"
+)
+
+
 def died(status: int, key: str, because: str | None = None) -> StepError:
     """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status."""
-    how = because or describe_exit(status)
+    how = because or (CLOSED if status == CANNOT_REPORT else describe_exit(status))
     if status == 0:
         how += " before it had reported a result"
     if status == -signal.SIGKILL and because is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from executor.workers import hygiene, messages
@@ -16,26 +17,36 @@ READ_BYTES = 1 << 17
 
 
 class Channel:
-    """A socket to one worker. What the worker sends goes to ``on_message``; its end is silent, since a report follows.
+    """A socket to one worker. What the worker sends goes to ``on_message``.
 
+    ``on_end`` is called when the worker's end is closed: by its death, of which the template tells soon, or by a step.
     ``fd`` is -1 once the socket is closed, by either side.
     """
 
-    __slots__ = ("_on_garbage", "_on_message", "_outgoing", "_reader", "_selector", "fd")
+    __slots__ = ("_on_end", "_on_garbage", "_on_message", "_outgoing", "_reader", "_selector", "fd")
 
     def __init__(
-        self, fd: int, selector: Selector, on_message: Callable[[Any], None], on_garbage: Callable[[], None]
+        self,
+        fd: int,
+        selector: Selector,
+        *,
+        on_message: Callable[[Any], None],
+        on_garbage: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         os.set_inheritable(fd, False)
         os.set_blocking(fd, False)
         self.fd = hygiene.register(fd)
-        self._selector, self._on_message, self._on_garbage = selector, on_message, on_garbage
+        self._selector, self._on_message = selector, on_message
+        self._on_garbage, self._on_end = on_garbage, on_end
         self._reader = messages.FrameReader()
-        self._outgoing = b""  #: what the socket had no room for
+        self._outgoing = bytearray()  #: what the socket had no room for; it gives its front away without copying
         selector.add(fd, self._on_ready)
 
     def send(self, message: object) -> None:
         """Send ``message``, now or as soon as there is room. To a worker that died: silently nothing."""
+        if self.fd < 0:
+            return
         data = messages.frame(message)
         try:
             sent = os.write(self.fd, data) if not self._outgoing else 0
@@ -50,8 +61,10 @@ class Channel:
 
     def drain(self) -> None:
         """Take everything that the worker, which is gone, has sent; then close."""
-        while self.fd >= 0:
-            self._receive()
+        with suppress(BlockingIOError):  # a process that got away from the worker's end may hold its socket open
+            while self.fd >= 0:
+                self._receive()
+        self.close()
 
     def close(self) -> None:
         """Close our end. Safe to call twice."""
@@ -63,33 +76,35 @@ class Channel:
     def _on_ready(self) -> None:
         if self._outgoing:
             self._send_more()
-        self._receive()
+        with suppress(BlockingIOError):
+            if not self._receive():
+                self._on_end()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what has come; False when the worker's end is closed, and so is ours now."""
         try:
             data = os.read(self.fd, READ_BYTES)
-        except BlockingIOError:
-            return
         except ConnectionResetError:
             data = b""
         if not data:
             self.close()
-            return
+            return False
         try:
             arrived = self._reader.feed(data)
         except ValueError:  # a step wrote over our socket
             self.close()
             self._on_garbage()
-            return
+            return True
         for message in arrived:
             self._on_message(message)
+        return True
 
     def _send_more(self) -> None:
         try:
-            self._outgoing = self._outgoing[os.write(self.fd, self._outgoing) :]
+            del self._outgoing[: os.write(self.fd, self._outgoing)]
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            self._outgoing = b""
+            self._outgoing.clear()
         if not self._outgoing:
             self._selector.watch_writing(self.fd, on=False)

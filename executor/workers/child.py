@@ -22,6 +22,7 @@ from executor.authoring.ops import op
 from executor.plan.plan import Step
 from executor.scheduler.events import StepError
 from executor.workers import hygiene, messages, process
+from executor.workers.assignment import CANNOT_REPORT
 from executor.workers.interface import WorkerJob
 from executor.workers.runner import StepRunner
 from executor.workers.sockets import stream_pair
@@ -55,10 +56,17 @@ READ_BYTES = 1 << 16
 def _incoming(channel: int) -> Iterator[Any]:
     """The attempts that are sent. The first one, mostly the only one, comes by the shortest way."""
     data = os.read(channel, READ_BYTES)
-    if int.from_bytes(data[:4], "little") == len(data) - 4 > 0:
-        yield marshal.loads(memoryview(data)[4:])  # noqa: S302  (plain data from the process that started us)
+    if int.from_bytes(data[: messages.HEADER_BYTES], "little") == messages.MARK + len(data) - messages.HEADER_BYTES:
+        yield marshal.loads(memoryview(data)[messages.HEADER_BYTES :])  # noqa: S302  (plain data from the process that started us)
         data = b""
     yield from messages.incoming(channel, data)
+
+
+def _report(channel: int, message: tuple[object, ...]) -> None:
+    try:
+        messages.send(channel, message)
+    except OSError:  # a step closed it, or the driver gave this worker up
+        os._exit(CANNOT_REPORT)
 
 
 class Worker:
@@ -71,13 +79,14 @@ class Worker:
         self._steps, self._begun, self._attempts = job.steps, begun, attempts
         self._runner = StepRunner(job, log)
         self._on_term = self._runner.stop.on_signal
-        folder = str(job.lanes_folder)
-        self._lane = Lane(lambda number: f"{folder}/{lane_file(number)}")
+        self._lane = Lane([f"{job.lanes_folder}/{lane_file(number)}" for number in range(len(begun) // BEGUN_BYTES)])
         self._usage = process.Usage()
+        self._folder = -1  #: the current folder of the run, once a second attempt is possible
 
     def main(self, channel: int) -> NoReturn:
         """Run what comes in on ``channel``. Ends the process, with code 0 when it was told to or had done its share."""
         hygiene.register(channel)
+        hygiene.register_handler(15, self._on_term, 0)  # 0: SIG_DFL
         set_handler(15, self._on_term)
         pthread_sigmask(SIG_UNBLOCK, _TERM)  # a stop that came before this line counts from here
         self._serve(channel)
@@ -86,23 +95,26 @@ class Worker:
     def _serve(self, channel: int) -> None:
         stop = self._runner.stop
         left = self._attempts or -1
+        if left != 1:
+            self._folder = hygiene.register(os.open(".", os.O_PATH | os.O_CLOEXEC))
         for index, number, lane, inputs in _incoming(channel):
             if stop.asked:
                 break
             left -= 1
             message = self._attempt(index, number, lane, inputs)
             if left == 0 or stop.asked:
-                messages.send(channel, (*message, False))
+                _report(channel, (*message, False))
                 break
             alone = not process.has_children()
-            messages.send(channel, (*message, alone))
+            _report(channel, (*message, alone))
             if not alone:
-                messages.send(channel, ("freed", index, number, end_children()))
+                _report(channel, ("freed", index, number, end_children()))
             self._prepare_next()
 
     def _prepare_next(self) -> None:
         """Put back what a step may have changed, and measure from here; a first attempt needs neither."""
         set_handler(15, self._on_term)
+        os.fchdir(self._folder)
         self._usage.restart()
 
     def _attempt(self, index: int, number: int, lane: int, inputs: Sequence[InputValue]) -> tuple[object, ...]:
@@ -139,7 +151,7 @@ def rehearse() -> None:
         lanes_folder=Path(os.devnull),
     )
     double = Worker(job, mmap.mmap(-1, BEGUN_BYTES), None, 1)
-    double._lane = Lane(lambda _: os.devnull)  # noqa: SLF001  (of this module)
+    double._lane = Lane([os.devnull])  # noqa: SLF001  (of this module)
     flush_output()
     stdout, stderr = os.dup(1), os.dup(2)
     for _ in range(REHEARSALS):

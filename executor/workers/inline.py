@@ -29,6 +29,7 @@ class InlineWorkers:
     where the caller's goes.
     """
 
+    template_died = False
     description = "in this process, one step after another"
 
     def __init__(self, job: WorkerJob, *, clock: RunClock) -> None:
@@ -38,6 +39,9 @@ class InlineWorkers:
         self._next: deque[Attempt] = deque()
         self._usage: process.Usage | None = None
         self._runner: StepRunner | None = None
+        self._interrupted = False
+        self._alarmed = False  #: a timer runs for the step
+        self._timer_s: float | None = None  #: what was left of a step's timeout when it was paused
 
     def start(self) -> None:
         """Get ready to run steps."""
@@ -66,18 +70,15 @@ class InlineWorkers:
         key, number = attempt.key, attempt.number
         step = self._job.steps[attempt.step]
         usage.restart()
-        runner.stop.asked = False  # this process lives on after an attempt that was stopped
+        runner.stop.asked = self._interrupted  # not what stopped an earlier attempt: this process lives on after it
         started_at = time.monotonic()
-        timed_out = False
         with self._alarm(step.timeout_s):
             outcome = runner.run(step, number, attempt.inputs)
         ended_at = time.monotonic()
-        if step.timeout_s is not None and ended_at - started_at >= step.timeout_s:
-            timed_out = True
         cpu_s, peak = usage.read()
         facts = Facts(self._clock.at(started_at), self._clock.at(ended_at), cpu_s, peak, os.getpid())
         self.exceptions.pop(key, None)
-        if timed_out:
+        if step.timeout_s is not None and facts.ended_at - facts.started_at >= step.timeout_s:
             text = f"it took longer than its timeout of {step.timeout_s:g} s"
             trace = outcome.traceback if isinstance(outcome, StepError) else ""
             outcome = StepError("timed_out", text, trace)
@@ -103,12 +104,18 @@ class InlineWorkers:
         except ValueError:  # not the main thread
             yield
             return
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        began = time.monotonic()
+        callers_s, interval_s = signal.setitimer(signal.ITIMER_REAL, seconds)
+        self._alarmed = True
         try:
             yield
         finally:
+            self._alarmed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            if callers_s:  # the caller's own timer, such as a test's, goes on
+                left_s = max(0.001, callers_s - (time.monotonic() - began))
+                signal.setitimer(signal.ITIMER_REAL, left_s, interval_s)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._runner is not None:
@@ -116,6 +123,7 @@ class InlineWorkers:
 
     def interrupt(self) -> None:
         """Raise in the step that is running, if any."""
+        self._interrupted = True
         if self._runner is not None:
             self._runner.stop.on_signal(signal.SIGINT, None)
 
@@ -129,11 +137,21 @@ class InlineWorkers:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    @property
+    def blocking(self) -> bool:
+        """Whether a step is running now."""
+        return self._runner is not None and self._runner.stop.running
+
     def pause(self) -> None:
-        """The steps stop with this process."""
+        """The step that is running stops with this process; so does the time that it has left."""
+        if self._alarmed:
+            self._timer_s, _ = signal.setitimer(signal.ITIMER_REAL, 0)
 
     def resume(self) -> None:
-        """And continue with it."""
+        """And continues with it."""
+        if self._timer_s is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, self._timer_s))
+            self._timer_s = None
 
     def close(self, *, kill: bool = False) -> None:  # noqa: ARG002  (there is nothing to kill)
         """Give the descriptors back."""

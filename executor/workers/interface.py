@@ -62,8 +62,14 @@ class Workers(Protocol):
 
     #: Which kind of worker this is and why, in one line for people.
     description: str
+    #: Whether processes that had left their step's group may live on, because the one that held them together died.
+    template_died: bool
     #: What has happened since it was last emptied by the driver, in order.
     reports: list[Report]
+
+    @property
+    def blocking(self) -> bool:
+        """Whether a step is running in the driver's own thread, so that the driver waits for it and nothing else."""
 
     def start(self) -> None:
         """Get ready to run steps. Raises ``WorkersUnavailable`` where no worker can be had."""
@@ -94,4 +100,7 @@ class Workers(Protocol):
         """A signal asks the run to stop; called inside the signal handler, for workers that block the driver."""
 
     def close(self, *, kill: bool = False) -> None:
-        """End all processes and wait until they are gone. ``kill``: without the chance to clean up."""
+        """End all processes and wait until they are gone. ``kill``: without the chance to clean up.
+
+        Attempts that were not over are reported then. Safe to call twice.
+        """

@@ -158,14 +158,22 @@ def fork_template(job: WorkerJob, begun: BegunPage, attempts: int | None) -> Tem
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for signum in (signal.SIGTSTP, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(signum, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        reset_signals()
         process.die_with_parent(parent, signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         Template(job, theirs, begun.memory, attempts=attempts, environ={}).run()
     finally:
         os._exit(70)  # EX_SOFTWARE: an error in this package
+
+
+def reset_signals() -> None:
+    """What the user's program ignores, handles or blocks is for its own process.
+
+    An ignored SIGCHLD above all: with it nobody can learn how a child ended.
+    """
+    signals = (signal.SIGTERM, signal.SIGCHLD, signal.SIGTSTP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+    for signum in signals:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def exec_template(
@@ -192,7 +200,7 @@ def exec_template(
     memory = os.memfd_create("executor-job", os.MFD_CLOEXEC)
     try:
         with open(memory, "wb", closefd=False) as file:
-            file.write(messages.frame(load))
+            file.write(messages.packet(load))
         os.lseek(memory, 0, os.SEEK_SET)
         root = str(Path(__file__).parents[2])
         code = f"import sys; sys.path.insert(0, {root!r}); from executor.workers.launch import exec_main; exec_main()"
@@ -238,7 +246,8 @@ def exec_main() -> NoReturn:
     control_fd, memory, begun_fd = map(int, sys.argv[1:4])
     sys.argv[1:] = []
     with open(memory, "rb") as file:
-        load = messages.parse(file.read()[4:])
+        load = messages.parse(file.read())
+    reset_signals()
     process.die_with_parent(load["parent"], signal.SIGTERM)
     control = ControlSocket(control_fd)
     for fd in (control_fd, begun_fd):

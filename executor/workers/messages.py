@@ -1,8 +1,9 @@
 """What crosses a pipe between driver, template and workers: plain data, framed.
 
-A frame is a 4-byte little-endian length and that many bytes of ``marshal`` (the interpreter's own format for plain
-data, three times as fast as JSON and able to carry bytes). Both ends are always the same interpreter. Nothing here is
-ever unpickled, so a driver never runs code that a worker sent.
+A frame is 8 bytes of header, which hold its length and a mark, and that many bytes of ``marshal`` (the interpreter's
+own format for plain data, three times as fast as JSON and able to carry bytes). Both ends are always the same
+interpreter. Nothing here is ever unpickled, so a driver never runs code that a worker sent. The mark tells a message
+from what a step writes over a descriptor that is not its own; without it a reader might wait for gigabytes to come.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HEADER = 4
+HEADER_BYTES = 8
+
+#: Added to the length: the upper three bytes of a header.
+MARK = 0xE8EC01 << 40
 
 
 def frame(message: Any) -> bytes:
     """The bytes that carry ``message``, which is made of tuples, lists, dicts, strings, bytes and numbers."""
     body = marshal.dumps(message)
-    return len(body).to_bytes(_HEADER, "little") + body
+    return (MARK + len(body)).to_bytes(HEADER_BYTES, "little") + body
 
 
 def send(fd: int, message: object) -> None:
@@ -62,10 +66,11 @@ def parse(data: bytes) -> Any:
 class FrameReader:
     """Puts messages together from whatever bytes a non-blocking descriptor has."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_missing", "_parts")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._parts: list[bytes] = []  #: the begin of a message; joined once, or a large one would cost its square
+        self._missing = 0  #: bytes without which nothing can be done with them
 
     def feed(self, data: bytes) -> list[Any]:
         """The messages that ``data`` completes.
@@ -73,17 +78,28 @@ class FrameReader:
         Raises:
             ValueError: the bytes are not what a worker of ours writes; the channel cannot be used any more.
         """
-        buffer = self._buffer + data if self._buffer else data
         messages: list[Any] = []
-        start, end = 0, len(buffer)
-        while end - start >= _HEADER:
-            stop = start + _HEADER + int.from_bytes(buffer[start : start + _HEADER], "little")
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return messages
+            data = b"".join(self._parts)
+            self._parts.clear()
+        start, end = 0, len(data)
+        while end - start >= HEADER_BYTES:
+            length = int.from_bytes(data[start : start + HEADER_BYTES], "little") - MARK
+            if not 0 < length < 1 << 40:
+                raise ValueError("not a message: it has no mark")
+            stop = start + HEADER_BYTES + length
             if stop > end:
                 break
             try:
-                messages.append(marshal.loads(buffer[start + _HEADER : stop]))  # noqa: S302  (as in receive)
+                messages.append(marshal.loads(data[start + HEADER_BYTES : stop]))  # noqa: S302  (as in parse)
             except (EOFError, TypeError, ValueError) as error:
                 raise ValueError(f"not a message: {error}") from None
             start = stop
-        self._buffer = buffer[start:] if start else buffer
+        if start < end:
+            self._parts.append(data[start:])
+            self._missing = (stop if end - start >= HEADER_BYTES else start + HEADER_BYTES) - end
         return messages

@@ -77,14 +77,14 @@ class TemplateLink:
             packet, self._orders = self._orders[:ORDERS], self._orders[ORDERS:]
             self._process.control.send(packet)
 
-    def close(self, used: set[int]) -> None:
-        """End the template with all its workers, and wait for it.
+    def close(self, used: set[int]) -> bool:
+        """End the template with all its workers, and wait for it. False: it had to be killed.
 
         The pids of ``used`` see that their channel is closed, and get a moment to run their exit handlers.
         """
         started, self._process = self._process, None
         if started is None:
-            return
+            return True
         self._selector.remove(started.control.fileno())
         if used:
             self._await_gone(started, used)
@@ -92,6 +92,8 @@ class TemplateLink:
         if not started.wait(END_WITHIN_S):  # it is stopped, or waits for a process that the kernel cannot kill yet
             started.kill()
             started.wait()
+            return False
+        return True
 
     @staticmethod
     def _await_gone(started: TemplateProcess, pids: set[int]) -> None:
@@ -125,6 +127,11 @@ class TemplateLink:
             if kind == "gone":
                 self._on_gone(*details)
             elif kind == "worker":
-                self._on_worker(details[0], next(sockets))
+                fd = next(sockets, -1)
+                if fd >= 0:
+                    self._on_worker(details[0], fd)
+                else:  # no descriptor was free in this process, so the kernel dropped it
+                    self.order("kill", details[0])
+                    self._on_none("this process has too many open files")
             else:
                 self._on_none(details[0])

@@ -92,6 +92,14 @@ def signal_one(pid: int, signum: int) -> None:
         return
 
 
+def group_and_session(pid: int) -> tuple[int, int]:
+    """The numbers of the process group and of the session that ``pid`` is in; 0 where it is gone."""
+    try:
+        return os.getpgid(pid), os.getsid(pid)
+    except ProcessLookupError:
+        return 0, 0
+
+
 class Usage:
     """CPU time and peak memory of this process, attempt by attempt; the first begins when the process is forked.
 
@@ -119,7 +127,7 @@ class Usage:
     def read(self) -> tuple[float, int]:
         """Seconds of CPU since ``restart`` (with children that were waited for), and bytes of peak resident memory."""
         cpu_s, peak = self._cpu()
-        return round(cpu_s - self._cpu_s, 6), peak * 1024
+        return cpu_s - self._cpu_s, peak * 1024
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -25,7 +25,7 @@ from executor.scheduler.events import (
     StoredValue,
 )
 from executor.workers import hygiene, process
-from executor.workers.assignment import Assignment, died, never_began, stopped
+from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never_began, stopped
 from executor.workers.channel import Channel
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.interface import WorkersUnavailable
@@ -47,6 +47,9 @@ FORKS = 2
 # An attempt that no worker begins, so many times in a row, is reported as failed: something kills workers at birth.
 RETURNS = 5
 
+# After a fork that failed for want of memory, descriptors or processes, the next is tried so much later.
+FORK_AGAIN_S = 0.1
+
 # A template that dies so many times in a row, with no attempt succeeding between, is not started again.
 RESTARTS = 3
 
@@ -54,10 +57,11 @@ RESTARTS = 3
 class _Worker:
     """A worker process as the driver knows it."""
 
-    __slots__ = ("channel", "condemned", "pid", "pidfd", "task", "used")
+    __slots__ = ("because", "channel", "condemned", "pid", "pidfd", "task", "used")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.because: str | None = None  #: why it was given up before its attempt was reported
         self.channel: Channel
         self.task: Assignment | None = None
         self.used = 0  #: attempts handed to it
@@ -67,6 +71,8 @@ class _Worker:
 
 class ProcessWorkers:
     """Runs attempts in processes that a template forks. Implements ``Workers``."""
+
+    blocking = False
 
     def __init__(
         self, job: WorkerJob, settings: ExecutorSettings, *, lanes: int, selector: Selector, clock: RunClock
@@ -79,6 +85,7 @@ class ProcessWorkers:
         self._workers: dict[int, _Worker] = {}
         self._idle: list[_Worker] = []
         self._asked = 0  #: forks that were ordered and not answered
+        self._fork_at: float | None = None  #: after a fork that failed: when to try again
         self._free_lanes = list(range(lanes - 1, -1, -1))
         self._lane_ends = [0] * lanes  #: bytes of each lane's log that belong to attempts that are over
         self._ending: deque[tuple[float, _Worker]] = deque()  #: processes that have reported; when they must be gone
@@ -87,6 +94,7 @@ class ProcessWorkers:
         self._returns: dict[str, int] = {}  #: step key -> workers in a row that died before they began it
         self._restarts = 0
         self._lost: str | None = None  #: why no worker can be had any more
+        self.template_died = False  #: so processes that had left their step's group may live on
         self._choice = choose(settings.start_method)
         self._begun = BegunPage(lanes)
         self._template = TemplateLink(
@@ -130,7 +138,8 @@ class ProcessWorkers:
 
     def flush(self) -> None:
         """Order the forks that are needed, and send all orders."""
-        if self._lost is None:
+        if self._lost is None and (self._fork_at is None or self._fork_at <= self._clock()):
+            self._fork_at = None
             self._order_forks()
         self._template.flush()
 
@@ -167,6 +176,8 @@ class ProcessWorkers:
     def wake_at(self) -> float | None:
         """When the next process has outlived its grace."""
         due = self._ending[0][0] if self._ending else None
+        if self._fork_at is not None and self._queue:
+            due = self._fork_at if due is None else min(due, self._fork_at)
         if self._stopping:
             kills = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
             due = min(kills, default=due) if due is None else min(due, *kills)
@@ -176,8 +187,10 @@ class ProcessWorkers:
         """Kill what outlived its grace."""
         while self._ending and self._ending[0][0] <= now:
             _, worker = self._ending.popleft()
-            if worker.task is not None:
+            if worker.task is not None and worker.task.reported:
                 self._kill(worker.task)
+            elif worker.task is not None:
+                self._give_up(worker, CLOSED)
         if self._stopping:
             for task in self._tasks.values():
                 if task.kill_at is not None and task.kill_at <= now:
@@ -204,8 +217,17 @@ class ProcessWorkers:
             if worker.pidfd >= 0:
                 self._selector.remove(worker.pidfd)
                 hygiene.close(worker.pidfd)
-        self._template.close(set() if kill else used)
+        if not self._template.close(set() if kill else used):
+            for worker in self._workers.values():
+                process.signal_group(worker.pid, signal.SIGKILL)  # it has died with the template; its children have not
         self._workers.clear()
+        for task in list(self._tasks.values()):  # the driver has given up, or ends by an error
+            task.stop = task.stop or "cancelled"
+            if task.reported:
+                self.reports.append(SlotFreed(*task.name, lingered=True))
+                self._release(task, None)
+            else:
+                self._report_unbegun(task, self._stopped(task))
         self._begun.close()
 
     # --- the template ------------------------------------------------------------------------------------------------
@@ -219,7 +241,8 @@ class ProcessWorkers:
             fd,
             self._selector,
             on_message=lambda message: self._on_message(worker, message),
-            on_garbage=lambda: self._condemn(worker),
+            on_garbage=lambda: self._give_up(worker, GARBAGE),
+            on_end=lambda: self._on_silence(worker),
         )
         self._workers[pid] = worker
         self._asked -= 1
@@ -234,6 +257,7 @@ class ProcessWorkers:
     def _on_no_worker(self, why: str) -> None:
         """The template could not fork. With other workers alive there will be room; else nothing would ever change."""
         self._asked -= 1
+        self._fork_at = self._clock() + FORK_AGAIN_S
         if self._asked == 0 and not self._workers:
             self._fail_queue(f"no worker process could be started: {why}")
 
@@ -243,6 +267,7 @@ class ProcessWorkers:
 
     def _on_end(self) -> None:
         """The template was killed: end its workers, settle what they were doing, and start another one afresh."""
+        self.template_died = True
         self._asked = 0
         self._idle.clear()
         for worker in list(self._workers.values()):
@@ -302,7 +327,7 @@ class ProcessWorkers:
             return
         *details, raw, alone = message[3:]
         at = self._clock.at
-        facts = Facts(at(raw[0]), at(raw[1]), *raw[2:])
+        facts = Facts(at(raw[0]), at(raw[1]), round(raw[2], 6), *raw[3:])
         freed = alone and not worker.condemned
         if kind == "failed":
             error = StepError(*details[0])
@@ -354,7 +379,7 @@ class ProcessWorkers:
         if self._begun.read(task.lane) != begun_mark(task.attempt.step, task.attempt.number):
             self._return(task, worker, status)
             return
-        error = died(status, task.attempt.key, because) if task.stop is None else self._stopped(task)
+        error = died(status, task.attempt.key, because or worker.because) if task.stop is None else self._stopped(task)
         log_from, log_to = self._lane_ends[task.lane], self._lane_size(task.lane)
         self._lane_ends[task.lane] = log_to
         facts = Facts(
@@ -400,6 +425,16 @@ class ProcessWorkers:
     def _stopped(self, task: Assignment, traceback: str = "") -> StepError:
         assert task.stop is not None  # noqa: S101  (asked by the caller)
         return stopped(task.stop, self._job.steps[task.attempt.step].timeout_s, traceback)
+
+    def _on_silence(self, worker: _Worker) -> None:
+        """Its end of the socket is closed: it has died, of which the template tells soon, or a step closed it."""
+        if worker.task is not None and not worker.task.reported:
+            self._ending.append((self._clock() + LINGER_S, worker))
+
+    def _give_up(self, worker: _Worker, because: str) -> None:
+        """It can no longer report."""
+        worker.because = because
+        self._condemn(worker)
 
     def _condemn(self, worker: _Worker) -> None:
         worker.condemned = True

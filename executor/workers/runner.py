@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
 from executor.outputs.values import ValueNotPicklable, load_value, store_value
 from executor.scheduler.events import StepError, StoredValue
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
+from executor.workers.streams import flush_output
 
 if TYPE_CHECKING:
     import logging
@@ -62,6 +64,14 @@ class Stop:
             raise StepInterrupted
 
 
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that the step forked and that came back from the step's function: the result is its parent's."""
+    if error is not None:
+        sys.stderr.write(traceback_text(error))
+    flush_output()
+    os._exit(error is not None)
+
+
 class StepRunner:
     """Runs one attempt after another in the process that it is made in; shared by all kinds of worker."""
 
@@ -74,7 +84,7 @@ class StepRunner:
 
     def run(self, step: Step, number: int, inputs: Sequence[InputValue]) -> Produced | StepError:
         """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
-        stop = self.stop
+        stop, pid = self.stop, os.getpid()
         try:
             values = self._load(inputs) if inputs else {}
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
@@ -88,8 +98,12 @@ class StepRunner:
             finally:
                 stop.running = False
         except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt of a step are its failure too)
+            if os.getpid() != pid:
+                end_fork(error)
             self.error = error
             return explain(error, asked=stop.asked)
+        if os.getpid() != pid:
+            end_fork(None)
         del values
         return self._store(step, number, produced)
 

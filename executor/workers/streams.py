@@ -8,36 +8,46 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
 
 class Lane:
     """The log file that standard output and error of the attempts on one lane go to."""
 
-    __slots__ = ("_path_of", "number")
+    __slots__ = ("_paths", "number")
 
-    def __init__(self, path_of: Callable[[int], str]) -> None:
-        self._path_of = path_of
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths  #: of all lanes' files
         self.number = -1
 
     def switch(self, number: int) -> None:
         """Send output to the log of lane ``number`` from now on."""
         if number != self.number:
             fd = os.open(
-                self._path_of(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                self._paths[number], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
             os.dup2(fd, 1)
             os.dup2(fd, 2)
             os.close(fd)
             self.number = number
 
-    @staticmethod
-    def end() -> int:
+    def end(self) -> int:
         """Bytes in it so far, less what Python still buffers."""
         try:
             return os.lseek(1, 0, os.SEEK_END)  # it is only ever appended to, so the offset means nothing
-        except OSError:  # the step closed its standard output
-            return 0
+        except OSError:  # the step closed its standard output: the next one gets it anew
+            number, self.number = self.number, -1
+            fill_streams()
+            return os.stat(self._paths[number]).st_size if number >= 0 else 0  # noqa: PTH116  (a path as text)
+
+
+def fill_streams() -> None:
+    """Put the null device where a standard stream is closed, so that nothing else is opened in its place."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest place that is free: this one
 
 
 def lane_file(number: int) -> str:

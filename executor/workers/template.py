@@ -18,7 +18,7 @@ import sys
 import time
 from _signal import SIG_BLOCK, SIG_UNBLOCK, pthread_sigmask
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.workers import hygiene, process
 from executor.workers.child import LINGER_S, Worker, rehearse
@@ -65,6 +65,7 @@ class Template:
         self._workers: dict[int, _Child] = {}  #: by pid
         self._by_pidfd: dict[int, _Child] = {}
         self._orphans: dict[int, tuple[int, _Child]] = {}  #: pidfd -> pid, and the worker that left it behind
+        self._sessions: dict[int, _Child] = {}  #: session that such a process made -> that worker
         self._news: list[tuple[object, ...]] = []  #: to be told to the driver
         self._new_fds: list[int] = []  #: the sockets of the new workers among them, in order
         self._stopped = False
@@ -103,6 +104,7 @@ class Template:
         uses_log = any(getattr(step.compute, "takes_context", True) for step in self._job.steps)
         self._worker = Worker(self._job, self._begun, step_log() if uses_log else None, self._attempts)
         rehearse()
+        self._numpy_random: Any = sys.modules.get("numpy.random")
         self._hooks = ForkHooks()
         self._hooks.leave_out_needless()
         gc.collect()
@@ -160,7 +162,7 @@ class Template:
         What this process does between two forks it pays for twice, since each fork makes its pages shared again; so
         the forks come first and the records after.
         """
-        made = []
+        made, lost = [], 0
         error: OSError | None = None
         for _ in range(min(count, FDS_PER_PACKET)):
             try:
@@ -173,8 +175,14 @@ class Template:
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)
             hygiene.close(theirs)
-            pidfd = hygiene.register(os.pidfd_open(pid))
-            self._epoll.register(pidfd, select.EPOLLIN)
+            try:
+                pidfd = self._watch(pid)
+            except OSError as reason:  # the last descriptor went to its socket
+                error = reason
+                lost += 1
+                hygiene.close(ours)
+                self._end(pid)
+                continue
             worker = _Child(pid, pidfd)
             self._workers[pid] = worker
             self._by_pidfd[pidfd] = worker
@@ -183,7 +191,7 @@ class Template:
             self._news.append(("worker", pid))
             self._new_fds.append(ours)
         if error is not None:
-            self._news.extend([("no_worker", str(error))] * (count - len(made)))
+            self._news.extend([("no_worker", str(error))] * (count - len(made) + lost))
         self._tell()
         if error is None and count > len(made):
             self._fork_all(count - len(made))
@@ -222,8 +230,8 @@ class Template:
             os.close(ours)
             if self._environ:
                 restore_environ(self._environ)
-            if "numpy.random" in sys.modules:
-                sys.modules["numpy.random"].seed()  # the standard library's generator does so by itself after a fork
+            if self._numpy_random is not None:
+                self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
             self._worker.main(theirs)
         except BaseException:  # noqa: BLE001  (nothing may return into the template's loop)
             import traceback
@@ -257,13 +265,28 @@ class Template:
         for pid in self._children.pids():
             if pid in known:
                 continue
+            owner = self._owner_of(pid, worker)
             try:
-                pidfd = hygiene.register(os.pidfd_open(pid))
+                pidfd = self._watch(pid)
             except ProcessLookupError:
                 continue
-            worker.left.add(pid)
-            self._orphans[pidfd] = (pid, worker)
-            self._epoll.register(pidfd, select.EPOLLIN)
+            except OSError:  # too many descriptors, so nobody would see its end
+                owner.killed = True
+                self._end(pid)
+                return self._find_orphans(worker)  # its own children are ours now
+            owner.left.add(pid)
+            self._orphans[pidfd] = (pid, owner)
+            if owner.killed:
+                process.signal_one(pid, signal.SIGKILL)
+        return None
+
+    def _owner_of(self, orphan: int, ending: _Child) -> _Child:
+        """Which of several workers that end at once left it: by its group, else by its session, else the given one."""
+        group, session = process.group_and_session(orphan)
+        owner = self._workers.get(group) or self._sessions.get(session, ending)
+        if session != self._pid:
+            self._sessions[session] = owner
+        return owner
 
     def _on_orphan_end(self, pidfd: int) -> None:
         pid, worker = self._orphans.pop(pidfd)
@@ -275,7 +298,7 @@ class Template:
         if worker.killed:
             for left in worker.left:
                 process.signal_one(left, signal.SIGKILL)
-        if not worker.left:
+        if not worker.left and worker.status is not None:
             self._report(worker)
 
     def _kill_lingering(self, now: float) -> None:
@@ -292,9 +315,24 @@ class Template:
     def _report(self, worker: _Child) -> None:
         _, _, usage = os.wait4(worker.pid, 0)
         del self._workers[worker.pid]
+        if self._sessions:
+            self._sessions = {session: owner for session, owner in self._sessions.items() if owner is not worker}
         cpu_s = usage.ru_utime + usage.ru_stime
         status = worker.status or 0
         self._news.append(("gone", worker.pid, status, cpu_s, usage.ru_maxrss * 1024, worker.killed))
+
+    def _watch(self, pid: int) -> int:
+        """A pidfd that the loop sees. Raises ``OSError`` where there are too many descriptors."""
+        pidfd = hygiene.register(os.pidfd_open(pid))
+        self._epoll.register(pidfd, select.EPOLLIN)
+        return pidfd
+
+    @staticmethod
+    def _end(pid: int) -> None:
+        """Kill a child and wait for it."""
+        process.signal_one(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
     def _unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)

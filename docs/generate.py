@@ -1,0 +1,142 @@
+"""Writes the parts of the documents that are made from the code: ``python docs/generate.py`` rewrites them in place.
+
+A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. The tests make each part again and compare, so
+a part that went stale is a failing test, and this command is what it asks for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from executor.scheduler import events  # noqa: E402  (found by the line above, also where nothing is installed)
+from executor.scheduler.states import FINAL, MOVES, StepState  # noqa: E402  (as above)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOCS = ROOT / "docs"
+
+TOLD, DERIVED = get_args(events.Told), get_args(events.Derived)
+
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def states() -> str:
+    """The state diagram of a step, as Mermaid draws it."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> WAITING"]
+    for state in StepState:
+        lines += [f"    {state.name} --> {after.name}" for after in StepState if after in MOVES[state]]
+    lines += [f"    {state.name} --> [*]" for state in StepState if state in FINAL]
+    return "\n".join([*lines, "```"])
+
+
+def state_meanings() -> str:
+    """A row for each state: what it means, and where it leads."""
+    said = comments(StepState)
+    rows = [
+        [f"`{s.value}`", said[s.name], ", ".join(f"`{a.value}`" for a in StepState if a in MOVES[s]) or "(final)"]
+        for s in StepState
+    ]
+    return table(["state", "meaning", "may become"], rows)
+
+
+def event_kinds() -> str:
+    """A row for each kind of event: its fields, and the sentence that it carries."""
+    rows = []
+    for cls in get_args(events.Event):
+        fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(cls))
+        role = "told" if cls in TOLD else "derived" if cls in DERIVED else "of the run"
+        rows.append([f"`{cls.kind}`", role, fields or "none", first_sentence(cls)])
+    return table(["`e`", "", "fields", "what it says"], rows)
+
+
+def event_parts() -> str:
+    """A table for each of the records inside events."""
+    parts = []
+    for cls, where in (
+        (events.Facts, "`facts`: what is known of an attempt after it"),
+        (events.StepError, "`error`: why it failed"),
+        (events.StoredValue, "each of `outputs`: where a value waits"),
+    ):
+        said = comments(cls)
+        rows = [[f"`{name}`", said.get(name) or ""] for name in cls._fields]
+        parts.append(f"**{where}**\n\n{table(['field', ''], rows)}")
+    return "\n\n".join(parts)
+
+
+def failure_kinds() -> str:
+    """A row for each kind of failure."""
+    source = inspect.getsource(events)
+    block = source[source.index("FailureKind = Literal[") :]
+    found = re.findall(r'^    "(\w+)",  #: (.*)$', block[: block.index("]\n")], re.MULTILINE)
+    return table(["`error.kind`", "meaning"], [[f"`{kind}`", text] for kind, text in found])
+
+
+def mutants() -> str:
+    """A row for each bug that the tests of the scheduler plant."""
+    spec = importlib.util.spec_from_file_location("docs_mutants", ROOT / "tests/scheduler/mutants.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError("tests/scheduler/mutants.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where its dataclasses look for it
+    spec.loader.exec_module(module)
+    return table(["planted bug", "in"], [[mutant.says, f"`{mutant.module}.py`"] for mutant in module.MUTANTS])
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "states": states,
+    "state_meanings": state_meanings,
+    "event_kinds": event_kinds,
+    "event_parts": event_parts,
+    "failure_kinds": failure_kinds,
+    "mutants": mutants,
+}
+
+
+def generated(text: str) -> str:
+    """The text of a page with every generated part made again.
+
+    Raises:
+        KeyError: a part has a name that is not known.
+    """
+    return PART.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}\n{match[3]}", text)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table as Markdown has it."""
+    lines = [head, ["---"] * len(head), *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def comments(cls: type[Any]) -> dict[str, str]:
+    """The ``#:`` comment of each field or member of a class, by name."""
+    found = re.findall(r"^    (\w+)(?:: | = )[^#\n]*(?:  #: ([^\n]*))?$", inspect.getsource(cls), re.MULTILINE)
+    return {name: as_markdown(text) for name, text in found}
+
+
+def first_sentence(cls: type[Any]) -> str:
+    """The first sentence of a class's docstring."""
+    text = " ".join((inspect.getdoc(cls) or "").split())
+    return as_markdown(re.split(r"(?<=\.) ", text)[0])
+
+
+def as_markdown(text: str) -> str:
+    """Code marked as docstrings do, marked as Markdown does."""
+    return text.replace("``", "`")
+
+
+if __name__ == "__main__":
+    for page in sorted(DOCS.rglob("*.md")):
+        before = page.read_text(encoding="utf-8")
+        after = generated(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(page.relative_to(ROOT))

@@ -1,0 +1,105 @@
+"""One run from its first event to its last, once its workers stand ready.
+
+Loaded only then: a template that was forked before all this was imported is smaller, and so is each of its forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+from executor.plan.record import plan_to_record
+from executor.runs.driver import Driver
+from executor.runs.history import HistoryWriter
+from executor.runs.leftovers import look, processes_of
+from executor.runs.notices import limit_notices
+from executor.runs.result import RunResult
+from executor.runs.signals import Signals
+from executor.scheduler.events import RunEnded, RunNotice, RunStarted
+from executor.scheduler.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.plan.plan import Plan
+    from executor.runs.home import RunFolder, RunLock
+    from executor.scheduler.events import Event
+    from executor.scheduler.limits import Limits
+    from executor.workers.clock import RunClock
+    from executor.workers.interface import WorkerJob, Workers
+    from executor.workers.selector import Selector
+
+
+def drive_run(
+    plan: Plan,
+    limits: Limits,
+    job: WorkerJob,
+    *,
+    retries: bool,
+    workers: Workers,
+    lock: RunLock,
+    selector: Selector,
+    clock: RunClock,
+    on_event: Callable[[Event, float], None] | None,
+) -> RunResult:
+    """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
+
+    Raises:
+        HistoryLost: the events can no longer be written; every process of the run was ended.
+    """
+    folder, ended = lock.folder, False
+    with ExitStack() as stack:
+        # in this order when anything goes wrong: no process, then no lock
+        stack.callback(lambda: lock.release(ended=ended))
+        stack.callback(lambda: workers.close(kill=True))
+        notices = [*map(str, look(folder.home)), *limit_notices(plan, limits)]
+        _write_plan(folder, plan)
+        history = stack.enter_context(closing(HistoryWriter(folder.events)))
+        scheduler = Scheduler(plan, limits, retries=retries)
+        driver = Driver(
+            plan=plan,
+            scheduler=scheduler,
+            workers=workers,
+            history=history,
+            selector=selector,
+            clock=clock,
+            on_event=on_event,
+        )
+        started = RunStarted(
+            run_id=job.run_id,
+            job=job.job_name,
+            at=time.time() - clock(),
+            pid=os.getpid(),
+            steps=len(plan),
+            max_concurrent=limits.max_concurrent,
+            limits=tuple(
+                {"key": t.key, "limit": t.limit, "value": t.value, "per_unique_value": t.per_unique_value}
+                for t in limits.tags
+            ),
+            tags=dict(job.run_tags),
+            workers=workers.description,
+            retries=retries,
+        )
+        with Signals(workers.interrupt) as signals:
+            driver.run(signals, [started, *map(RunNotice, notices)])
+            workers.close(kill=driver.interrupted is not None)
+            if workers.template_died:
+                for left in processes_of(folder):
+                    driver.end(RunNotice(f"still running from this run: {left}; to end it: kill {left.pid}"))
+            status = scheduler.status or "cancelled"
+            driver.end(RunEnded(status))
+        history.close()
+        ended = True
+    return RunResult(folder, status, interrupted=driver.interrupted is not None, plan=plan)
+
+
+def _write_plan(folder: RunFolder, plan: Plan) -> None:
+    """Write the plan down, under its name only when it is whole."""
+    part = folder.plan.with_suffix(".tmp")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump(plan_to_record(plan), file, separators=(",", ":"))
+    part.rename(folder.plan)
