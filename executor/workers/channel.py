@@ -34,7 +34,6 @@ class Channel:
         on_garbage: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
-        os.set_inheritable(fd, False)
         os.set_blocking(fd, False)
         self.fd = hygiene.register(fd)
         self._selector, self._on_message = selector, on_message

@@ -100,6 +100,11 @@ def group_and_session(pid: int) -> tuple[int, int]:
         return 0, 0
 
 
+def has_ended(child: int) -> bool:
+    """Whether a child of this process has ended; it is not waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 class Usage:
     """CPU time and peak memory of this process, attempt by attempt; the first begins when the process is forked.
 

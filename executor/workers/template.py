@@ -28,7 +28,7 @@ from executor.workers.streams import replace_streams, step_log
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from executor.workers.interface import WorkerJob
     from executor.workers.sockets import ControlSocket
@@ -40,8 +40,7 @@ class _Child:
 
     pid: int
     pidfd: int
-    #: its exit code once it ended; it is not reaped before its group is empty, so that nobody else gets the pid
-    status: int | None = None
+    ended: bool = False  #: it is not reaped before its group is empty, so that nobody else gets the pid
     kill_at: float | None = None  #: when what it left behind is killed
     killed: bool = False  #: something of it had to be killed after it ended
     left: set[int] = field(default_factory=set)  #: processes that it left behind
@@ -64,8 +63,8 @@ class Template:
         self._pid = os.getpid()
         self._workers: dict[int, _Child] = {}  #: by pid
         self._by_pidfd: dict[int, _Child] = {}
-        self._orphans: dict[int, tuple[int, _Child]] = {}  #: pidfd -> pid, and the worker that left it behind
-        self._sessions: dict[int, _Child] = {}  #: session that such a process made -> that worker
+        self._orphans: dict[int, tuple[int, list[_Child]]] = {}  #: pidfd -> pid, and the workers that may have left it
+        self._sessions: dict[int, list[_Child]] = {}  #: session that such a process made -> those workers
         self._news: list[tuple[object, ...]] = []  #: to be told to the driver
         self._new_fds: list[int] = []  #: the sockets of the new workers among them, in order
         self._stopped = False
@@ -246,60 +245,72 @@ class Template:
     def _on_worker_end(self, worker: _Child) -> None:
         self._unwatch(worker.pidfd)
         del self._by_pidfd[worker.pidfd]
-        # without reaping: the pid, and so the process group's number, stays taken until the group is empty
-        info = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
-        assert info is not None  # noqa: S101  (it has ended: its pidfd says so)
-        normal = info.si_code == os.CLD_EXITED
-        worker.status = info.si_status if normal else -info.si_status
+        worker.ended = True
         self._find_orphans(worker)
         if not worker.left:
             self._report(worker)
-        elif worker.status == 0:
+            return
+        # looked at without reaping: the pid, and so the group's number, stays taken until the group is empty
+        info = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        if info is not None and info.si_code == os.CLD_EXITED and info.si_status == 0:
             worker.kill_at = time.monotonic() + LINGER_S
         else:
             self._kill_rest(worker)
 
     def _find_orphans(self, worker: _Child) -> None:
         """Adopt what ``worker`` left: as workers adopt orphans, a child that we did not fork is of a dead one."""
-        known = self._workers.keys() | {pid for pid, _ in self._orphans.values()}
+        known: Container[int] = self._workers
+        if self._orphans:
+            known = {*self._workers, *[pid for pid, _ in self._orphans.values()]}
         for pid in self._children.pids():
             if pid in known:
                 continue
-            owner = self._owner_of(pid, worker)
+            owners = self._owners_of(pid, worker)
             try:
                 pidfd = self._watch(pid)
             except ProcessLookupError:
                 continue
             except OSError:  # too many descriptors, so nobody would see its end
-                owner.killed = True
+                for owner in owners:
+                    owner.killed = True
                 self._end(pid)
                 return self._find_orphans(worker)  # its own children are ours now
-            owner.left.add(pid)
-            self._orphans[pidfd] = (pid, owner)
-            if owner.killed:
+            for owner in owners:
+                owner.left.add(pid)
+            self._orphans[pidfd] = (pid, owners)
+            if any(owner.killed for owner in owners):
                 process.signal_one(pid, signal.SIGKILL)
         return None
 
-    def _owner_of(self, orphan: int, ending: _Child) -> _Child:
-        """Which of several workers that end at once left it: by its group, else by its session, else the given one."""
+    def _owners_of(self, orphan: int, ending: _Child) -> list[_Child]:
+        """Who may have left it: the worker in whose group it is, or those known by its session, or all that are dead.
+
+        Of several that died at once each then waits for it, since no slot may be free while a process of it lives.
+        """
         group, session = process.group_and_session(orphan)
-        owner = self._workers.get(group) or self._sessions.get(session, ending)
+        owner = self._workers.get(group)
+        if owner is not None:
+            owners = [owner]
+        elif session in self._sessions:
+            return self._sessions[session]
+        else:
+            others = (child for child in self._workers.values() if child is not ending)
+            owners = [ending, *[child for child in others if child.ended or process.has_ended(child.pid)]]
         if session != self._pid:
-            self._sessions[session] = owner
-        return owner
+            self._sessions[session] = owners
+        return owners
 
     def _on_orphan_end(self, pidfd: int) -> None:
-        pid, worker = self._orphans.pop(pidfd)
+        pid, owners = self._orphans.pop(pidfd)
         self._unwatch(pidfd)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
-        worker.left.discard(pid)
-        self._find_orphans(worker)  # its own children are ours now
-        if worker.killed:
-            for left in worker.left:
-                process.signal_one(left, signal.SIGKILL)
-        if not worker.left and worker.status is not None:
-            self._report(worker)
+        for owner in owners:
+            owner.left.discard(pid)
+        self._find_orphans(owners[0])  # its own children are ours now
+        for owner in owners:
+            if not owner.left and owner.ended:
+                self._report(owner)
 
     def _kill_lingering(self, now: float) -> None:
         for worker in list(self._workers.values()):
@@ -313,12 +324,12 @@ class Template:
             process.signal_one(pid, signal.SIGKILL)
 
     def _report(self, worker: _Child) -> None:
-        _, _, usage = os.wait4(worker.pid, 0)
+        _, ended, usage = os.wait4(worker.pid, 0)
         del self._workers[worker.pid]
         if self._sessions:
-            self._sessions = {session: owner for session, owner in self._sessions.items() if owner is not worker}
+            self._sessions = {number: owners for number, owners in self._sessions.items() if worker not in owners}
         cpu_s = usage.ru_utime + usage.ru_stime
-        status = worker.status or 0
+        status = os.waitstatus_to_exitcode(ended)
         self._news.append(("gone", worker.pid, status, cpu_s, usage.ru_maxrss * 1024, worker.killed))
 
     def _watch(self, pid: int) -> int:
