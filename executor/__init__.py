@@ -33,11 +33,17 @@ from executor.errors import (
 if TYPE_CHECKING:
     from executor.api import execute_job, materialize
     from executor.runs.result import RunResult
+    from executor.workers.explain import StepInterrupted
 
 __version__ = "0.1.0"
 
 #: Names that are found when they are first used, and the module of each.
-_LATER = {"execute_job": "executor.api", "materialize": "executor.api", "RunResult": "executor.runs.result"}
+_LATER = {
+    "execute_job": "executor.api",
+    "materialize": "executor.api",
+    "RunResult": "executor.runs.result",
+    "StepInterrupted": "executor.workers.explain",
+}
 
 __all__ = [
     "AssetExecutionContext",
@@ -70,6 +76,7 @@ __all__ = [
     "RunFailed",
     "RunInterrupted",
     "RunResult",
+    "StepInterrupted",
     "UnmetRequirement",
     "UsageError",
     "asset",

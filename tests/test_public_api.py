@@ -53,3 +53,10 @@ def test_no_public_name_is_the_name_of_a_submodule() -> None:
 def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = executor.no_such_name
+
+
+def test_what_a_step_that_must_stop_is_interrupted_by_can_be_caught_by_its_public_name() -> None:
+    from executor.workers.explain import StepInterrupted
+
+    assert executor.StepInterrupted is StepInterrupted
+    assert not issubclass(executor.StepInterrupted, Exception)  # so that `except Exception` lets it pass

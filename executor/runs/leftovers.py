@@ -131,10 +131,11 @@ def _open_file(pid: int, fd: int) -> str:
 def _command(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4096).split(b"\0")
+            words = [word.decode("utf-8", "replace") for word in file.read(4096).split(b"\0") if word]
     except OSError:
         words = []
-    text = " ".join(word.decode("utf-8", "replace") for word in words if word)
+    # the program without its folder, which says little and would take all the room
+    text = " ".join([*(word.rpartition("/")[2] for word in words[:1]), *words[1:]])
     text = "".join(char if char.isprintable() else "?" for char in text)
     return text if len(text) <= COMMAND_SHOWN else text[: COMMAND_SHOWN - 3] + "..."
 

@@ -1,0 +1,300 @@
+"""Running jobs from programs as they are: threads, scripts, notebooks' habits, callers that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "workers"), str(HERE / "runs")]  # test folders are no packages here
+
+import sample_ops as ops  # noqa: E402  (after the line that lets it be found)
+from census import Census, children  # noqa: E402
+from replaying import assert_home_replays  # noqa: E402
+from running import run  # noqa: E402
+
+from executor import (  # noqa: E402
+    RunFailed,
+    RunInterrupted,
+    RunResult,
+    UnmetRequirement,
+    UsageError,
+    asset,
+    execute_job,
+    job,
+    materialize,
+    op,
+)
+from executor.scheduler.events import Event, RunNotice, RunStarted, StepStarted, StepSucceeded  # noqa: E402
+from executor.workers.interface import WorkersUnavailable  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The home folder of the test's runs; nothing of them is left after it."""
+    path = tmp_path / "home"
+    monkeypatch.setenv("EXECUTOR_HOME", str(path))
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent), prepend=os.pathsep)
+    with Census():
+        yield path
+    assert_home_replays(path)
+
+
+def description(result: RunResult) -> str:
+    """Which kind of worker the run had, and why."""
+    (began,) = [event for event in result.events if isinstance(event, RunStarted)]
+    return began.workers
+
+
+def script(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A program of that text, run as ``python program.py``."""
+    path = folder / "program.py"
+    path.write_text(text)
+    return subprocess.run(
+        [sys.executable, "-W", "error", path, *words], check=False, capture_output=True, text=True, timeout=60
+    )
+
+
+# --- what is chosen --------------------------------------------------------------------------------------------------
+
+
+def test_a_program_of_one_thread_forks_and_says_so() -> None:
+    said = description(execute_job(simple))
+    assert said.startswith("one process per step, forked (this process has one thread and ")
+
+
+def test_a_program_with_threads_gets_a_fresh_template_and_the_reason_names_them() -> None:
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="telemetry")
+    thread.start()
+    try:
+        result = execute_job(simple)
+        with pytest.raises(WorkersUnavailable, match=r"has other threads \(telemetry\).*--in-process"):
+            run(ops.one, "one-shot-fork")
+    finally:
+        end.set()
+        thread.join()
+    assert result.success
+    assert description(result) == (
+        "one process per step, from a fresh template process (this process has other threads: telemetry)"
+    )
+
+
+def test_code_that_starts_threads_when_it_is_imported_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(
+        "import threading, time\n"
+        "from executor import job, op\n"
+        "threading.Thread(target=time.sleep, args=(60,), name='heartbeat', daemon=True).start()\n"
+        "@op\ndef work(): return 1\n"
+        "@job\ndef busy(): work()\n"
+    )
+    done = script(tmp_path, "from busy import busy\nbusy.execute()\n")
+    assert done.returncode == 1
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("executor.")]
+    assert "importing the steps' code starts threads (heartbeat)" in said
+    assert "start them inside the steps instead, or run it with --in-process" in said
+
+
+@job
+def simple():
+    ops.one()
+
+
+# --- scripts ---------------------------------------------------------------------------------------------------------
+
+MAIN = """
+import json, sys
+from executor import job, op, execute_job
+
+OFFSET = 10
+
+class Point:
+    def __init__(self, x): self.x = x
+
+def helper(x): return x + OFFSET
+
+@op
+def make(): return Point(1)
+
+@op
+def shift(point): return Point(helper(point.x))
+
+def scaled(factor):
+    @op(name=f"times_{factor}")
+    def scale(point): return Point(point.x * factor)
+    return scale
+
+@op
+def apply(function, point): return function(point.x)
+
+@op
+def make_function(): return lambda x: x + 0.5
+
+@job
+def main_job():
+    apply(make_function(), scaled(3)(shift(make())))
+
+if __name__ == "__main__":
+    for method in ("fork", "forkserver"):
+        for per_worker in (1, "unlimited"):
+            config = {"start_method": method, "steps_per_worker": per_worker, "max_concurrent": 2}
+            result = main_job.execute({"execution": {"config": config}})
+            print(json.dumps([method, per_worker, result.output_for_node("apply")]))
+"""
+
+
+def test_a_script_may_define_everything_in_its_own_main(tmp_path: Path) -> None:
+    done = script(tmp_path, MAIN)
+    assert done.stderr == ""
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [value for *_, value in results] == [33.5] * 4
+
+
+def test_a_step_that_refers_to_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
+    text = (
+        "import threading\nfrom executor import job, op\nLOCK = threading.Lock()\n"
+        "@op\ndef locked():\n    with LOCK: return 1\n"
+        "@job\ndef it(): locked()\n"
+        "it.execute({'execution': {'config': {'start_method': 'forkserver'}}})\n"
+    )
+    done = script(tmp_path, text)
+    assert "step 'locked' cannot be sent to a fresh process" in done.stderr
+    assert "define it in a module, or make that object inside the function" in done.stderr
+
+
+def test_a_program_ends_with_the_code_that_its_run_deserves(tmp_path: Path) -> None:
+    text = (
+        "import sys\nsys.path.insert(0, {0!r})\nimport sample_ops as ops\nfrom executor import job\n"
+        "@job\ndef it(): getattr(ops, sys.argv[1])()\nit.execute()\n"
+    ).format(str(HERE / "workers"))
+    assert script(tmp_path, text, "one").returncode == 0
+    failed = script(tmp_path, text, "divides")
+    assert failed.returncode == 1
+    assert "ZeroDivisionError" in failed.stderr
+    assert "about to divide" not in failed.stdout
+
+
+# --- callers ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_go_on_at_once_in_two_threads_of_one_program() -> None:
+    results: dict[str, RunResult] = {}
+    meet = threading.Barrier(2, timeout=60)
+
+    def work(name: str, kind: str) -> None:
+        def on_event(event: Event, _: float) -> None:
+            if isinstance(event, StepStarted) and event.key == "step_0":
+                meet.wait()
+
+        several = [ops.ids.alias(f"step_{number}") for number in range(30)]
+        results[name] = run(several, kind, on_event=on_event)
+
+    threads = [
+        threading.Thread(target=work, args=("a", "one-shot-forkserver")),
+        threading.Thread(target=work, args=("b", "unlimited-forkserver")),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert {name: result.status for name, result in results.items()} == {"a": "succeeded", "b": "succeeded"}
+    parents = [{result.output_for_node(key)[1] for key in result.steps} for result in results.values()]  # type: ignore[index]
+    assert all(len(found) == 1 for found in parents)
+    assert parents[0] != parents[1], "each run has a template of its own"
+
+
+def test_a_run_in_another_thread_than_the_main_one_works_with_timeouts_and_failures() -> None:
+    found: list[RunResult] = []
+    what = [ops.takes_too_long, ops.divides, ops.one]
+    thread = threading.Thread(target=lambda: found.append(run(what, "one-shot-forkserver")))
+    thread.start()
+    thread.join(60)
+    assert sorted(found[0].failures) == ["divides", "takes_too_long"]
+
+
+def test_in_process_runs_work_in_another_thread_too() -> None:
+    found: list[RunResult] = []
+    thread = threading.Thread(target=lambda: found.append(run([ops.one, ops.divides], "in-process")))
+    thread.start()
+    thread.join(60)
+    assert list(found[0].failures) == ["divides"]
+
+
+@pytest.mark.parametrize("error", [ValueError("in the caller"), KeyboardInterrupt(), SystemExit(4)])
+@pytest.mark.parametrize("kind", ["in-process", "one-shot-fork", "unlimited-forkserver"])
+def test_an_error_in_the_callers_on_event_ends_the_run_and_its_processes(
+    kind: str, error: BaseException, home: Path
+) -> None:
+    def fail(event: Event, _: float) -> None:
+        if isinstance(event, StepSucceeded):
+            raise error
+
+    with pytest.raises(type(error)):
+        run([ops.one, *[ops.silent.alias(f"step_{number}") for number in range(5)]], kind, on_event=fail)
+    assert children() == []
+    # such a run has no end of its own: the next look gives it one, and says so
+    after = run(ops.one, "one-shot-fork")
+    notices = [event.message for event in after.events if isinstance(event, RunNotice)]
+    assert len(notices) == 1
+    assert "was interrupted" in notices[0]
+
+
+def test_what_a_step_raised_is_raised_in_process_and_its_text_elsewhere() -> None:
+    @job
+    def failing() -> None:
+        ops.divides()
+
+    with pytest.raises(ZeroDivisionError):
+        failing.execute_in_process()
+    with pytest.raises(RunFailed, match="ZeroDivisionError: integer division") as caught:
+        failing.execute()
+    assert "in deep" in str(caught.value)
+
+
+def test_an_interrupted_run_raises_what_a_program_expects_of_ctrl_c(tmp_path: Path) -> None:
+    @job
+    def interrupted() -> None:
+        ops.cleans_up()
+
+    tags = {"driver": str(os.getpid()), "folder": str(tmp_path)}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted.execute(tags=tags)
+    assert isinstance(caught.value, RunInterrupted)
+
+
+def test_assets_are_made_in_worker_processes() -> None:
+    @asset
+    def orders() -> int:
+        return os.getpid()
+
+    @asset
+    def report(orders: int) -> tuple[int, int]:
+        return orders, os.getpid()
+
+    result = materialize([orders, report])
+    maker, reader = result.asset_value("report")  # type: ignore[misc]
+    assert len({maker, reader, os.getpid()}) == 3
+
+
+def test_what_cannot_run_is_refused_before_anything_is_made(home: Path) -> None:
+    @op(pool="database")
+    def queries() -> None: ...
+
+    @job
+    def pooled() -> None:
+        queries()
+
+    with pytest.raises(UnmetRequirement, match="asks for slots of pool 'database'"):
+        pooled.execute()
+    with pytest.raises(UsageError, match="give a job"):
+        execute_job(ops.one)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="nonsense"):
+        execute_job(simple, selection="nonsense")
+    assert list(home.glob("runs/*")) == []
