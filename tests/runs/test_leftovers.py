@@ -121,7 +121,8 @@ def test_a_process_that_lives_on_is_named_with_its_lane_and_how_to_end_it(tmp_pa
         (left,) = run.left
         assert (left.pid, left.lane) == (child.pid, 3)
         assert script in left.command
-        assert f"still running from it: pid {child.pid} ({Path(sys.executable).name} -c import" in str(run)
+        program = sys.executable.rpartition("/")[2]
+        assert f"still running from it: pid {child.pid} ({program} -c import" in str(run)
         assert str(run).endswith(f"lane 3); to end it: kill {child.pid}")
         assert child.poll() is None
         assert child.stdin is not None
