@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from math import inf
 from typing import TYPE_CHECKING
 
 from executor.authoring.compute import BadOutput
@@ -91,7 +90,7 @@ def _retry_requested(error: RetryRequested) -> StepError:
     try:
         most = int(error.max_retries)
         wait_s = None if error.seconds_to_wait is None else float(error.seconds_to_wait)
-        if most < 0 or not 0 <= (wait_s or 0.0) < inf:
+        if most < 0 or not 0 <= (wait_s or 0.0) < float("inf"):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         given = (
