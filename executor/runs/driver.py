@@ -162,7 +162,16 @@ class Driver:
             kill = self._stops > 1
             if kill:
                 self._give_up_at = now + KILL_WAIT_S
+            self._write_starts(now)
             self._tell(CancelRequested((), kill, name), now)
+
+    def _write_starts(self, now: float) -> None:
+        """Write down which steps workers have taken, so that none seems to have started after what comes now."""
+        reports = self._workers.reports
+        for event in reports:
+            if event.__class__ is StepStarted:
+                self._write(event, now)
+        self._workers.reports = [event for event in reports if event.__class__ is not StepStarted]
 
     def _pause(self, signals: Signals) -> bool:
         self._workers.pause()

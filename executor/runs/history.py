@@ -15,7 +15,16 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any, get_args
 
 from executor.errors import ExecutorError
-from executor.scheduler.events import Event, Facts, StepError, StepFailed, StepStarted, StepSucceeded, StoredValue
+from executor.scheduler.events import (
+    Event,
+    Facts,
+    SlotFreed,
+    StepError,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+    StoredValue,
+)
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
@@ -89,7 +98,7 @@ def decode(line: str | bytes) -> tuple[float, Event]:
         raise ValueError(f"fields of {kind} are missing or not known: {error}") from error
 
 
-# These three are written for each step, so they are spelled out: 2 microseconds each instead of 15.
+# These are written for each step, so they are spelled out, which makes them several times as fast.
 
 
 def _encode_started(event: StepStarted, t: float) -> str:
@@ -119,6 +128,12 @@ def _encode_failed(event: StepFailed, t: float) -> str:
     if event.chance:
         line += f',"chance":{event.chance!r}'
     return line + _facts_and_end(event.facts, freed=event.freed)
+
+
+def _encode_freed(event: SlotFreed, t: float) -> str:
+    lingered = ',"lingered":true' if event.lingered else ""
+    exited = "" if event.exit_code is None else f',"exit_code":{event.exit_code}'
+    return f'{{"t":{t!r},"e":"slot_freed","key":{quote(event.key)},"attempt":{event.attempt}{lingered}{exited}}}'
 
 
 def _stored_text(value: StoredValue) -> str:
@@ -165,6 +180,7 @@ _ENCODERS: dict[type[Any], Callable[[Any, float], str]] = {cls: _encoder(cls) fo
     StepStarted: _encode_started,
     StepSucceeded: _encode_succeeded,
     StepFailed: _encode_failed,
+    SlotFreed: _encode_freed,
 }
 
 

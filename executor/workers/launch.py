@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # A fork copies page tables: half a millisecond for a small process, tens of milliseconds for one of 500 MB.
 FORK_UP_TO_BYTES = 150 * 1024 * 1024
 
+# Exit code of a template that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
+BROKEN = 70
+
 # Libraries that start a thread per CPU when they are imported; a process with threads must not be forked.
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
@@ -80,6 +83,7 @@ class TemplateProcess:
 
     def __init__(self, pid: int, control: ControlSocket, popen: Popen[bytes] | None = None) -> None:
         self.pid, self.control, self._popen = pid, control, popen
+        self.exit_code: int | None = None  #: once it was waited for; None also where somebody else did
         hygiene.register(control.fileno())
 
     def await_ready(self) -> None:
@@ -115,10 +119,10 @@ class TemplateProcess:
                 finally:
                     os.close(pidfd)
         if self._popen is not None:
-            self._popen.wait()
+            self.exit_code = self._popen.wait()
         else:
             with suppress(ChildProcessError):  # the user's program ignores SIGCHLD, or waits for any child
-                os.waitpid(self.pid, 0)
+                self.exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return True
 
 
@@ -162,7 +166,7 @@ def fork_template(job: WorkerJob, begun: BegunPage, attempts: int | None) -> Tem
         process.die_with_parent(parent, signal.SIGTERM)
         Template(job, theirs, begun.memory, attempts=attempts, environ={}).run()
     finally:
-        os._exit(70)  # EX_SOFTWARE: an error in this package
+        os._exit(BROKEN)
 
 
 def reset_signals() -> None:

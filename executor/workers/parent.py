@@ -27,7 +27,7 @@ class TemplateLink:
     """Orders are collected and sent together; what the template tells becomes a call.
 
     ``on_worker(pid, fd)``, a worker came; ``on_gone(pid, status, cpu_s, peak_rss_bytes, lingered)``, one is gone with
-    all that it had started; ``on_none(why)``, one could not be forked; ``on_end()``, the template itself is dead.
+    all that it had started; ``on_none(why)``, one could not be forked; ``on_end(exit_code)``, the template is dead.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TemplateLink:
         on_worker: Callable[[int, int], None],
         on_gone: Callable[..., None],
         on_none: Callable[[str], None],
-        on_end: Callable[[], None],
+        on_end: Callable[[int | None], None],
     ) -> None:
         self._selector = selector
         self._on_worker, self._on_gone, self._on_none, self._on_end = on_worker, on_gone, on_none, on_end
@@ -120,7 +120,7 @@ class TemplateLink:
             self._process = None
             started.close()
             started.wait()
-            self._on_end()
+            self._on_end(started.exit_code)
             return
         sockets = iter(fds)
         for kind, *details in news:

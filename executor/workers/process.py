@@ -24,9 +24,16 @@ def load() -> Callable[[int, int, int, int, int], int]:
     """``prctl``, found now where it was not before, so that a forked worker need not look for it."""
     global _prctl  # noqa: PLW0603  (looked up once in each process tree)
     if _prctl is None:
-        import ctypes
+        # the C half of ctypes: its Python half would add a third of a megabyte to what each fork copies
+        import _ctypes
 
-        _prctl = ctypes.CDLL(None).prctl
+        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+        call = _ctypes.call_function
+
+        def prctl(*arguments: int) -> int:
+            return int(call(address, arguments))
+
+        _prctl = prctl
     return _prctl
 
 

@@ -29,7 +29,7 @@ from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never
 from executor.workers.channel import Channel
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.interface import WorkersUnavailable
-from executor.workers.launch import BegunPage, choose
+from executor.workers.launch import BROKEN, BegunPage, choose
 from executor.workers.parent import TemplateLink
 from executor.workers.streams import lane_file
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 # One-shot workers are forked ahead of need, so that the next attempt does not wait for a fork: up to SPARES of them,
 # FORKS at a time, because forks that follow one another closely are cheaper (see ``Template``).
-SPARES = 4
-FORKS = 2
+SPARES = 6
+FORKS = 4
 
 # An attempt that no worker begins, so many times in a row, is reported as failed: something kills workers at birth.
 RETURNS = 5
@@ -265,8 +265,8 @@ class ProcessWorkers:
         while self._queue:
             self._report_unbegun(self._queue.popleft(), StepError("worker_died", why, allow_retries=False))
 
-    def _on_end(self) -> None:
-        """The template was killed: end its workers, settle what they were doing, and start another one afresh."""
+    def _on_end(self, exit_code: int | None) -> None:
+        """The template is dead: end its workers, settle what they were doing, and start another one afresh."""
         self.template_died = True
         self._asked = 0
         self._idle.clear()
@@ -275,7 +275,11 @@ class ProcessWorkers:
             process.signal_group(worker.pid, signal.SIGKILL)  # they die with it anyway; their children would not
             self._watch_end(worker)
         self._restarts += 1
-        if self._restarts > RESTARTS:
+        if exit_code == BROKEN:  # another one would break as well
+            self._lost = (
+                "the workers' template process was ended by an error of its own, which it printed; please report it"
+            )
+        elif self._restarts > RESTARTS:
             self._lost = f"the workers' template process died {self._restarts} times in a row"
         else:
             self.reports.append(RunNotice("the workers' template process was killed; another one is started"))

@@ -1,0 +1,136 @@
+"""The programs whose idle cost is measured: one step sleeps, many wait. ``python waits.py KIND SECONDS WAITERS``.
+
+The step that sleeps says so through the FIFO that ``BEGUN`` names; whoever measures ends the program.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from typing import Any
+
+
+def sleep_first(seconds: float) -> None:
+    """What the running step does."""
+    with open(os.environ["BEGUN"], "w", encoding="utf-8") as file:
+        file.write("begun")
+    time.sleep(seconds)
+
+
+def nothing() -> None:
+    """What the waiting steps would do."""
+
+
+def tag_job(seconds: float, waiters: int) -> Any:
+    """A job of one step that sleeps and others that wait; all have the tag ``slow``."""
+    import executor as ex
+
+    sleep = ex.op(name="sleep", tags={"slow": "yes"}, priority=1)(lambda: sleep_first(seconds))
+    wait = ex.op(name="wait", tags={"slow": "yes"})(nothing)
+
+    @ex.job(name="waiting")
+    def made() -> None:
+        sleep()
+        for number in range(waiters):
+            wait.alias(f"w{number}")()
+
+    return made
+
+
+def executor_max_concurrent(seconds: float, waiters: int) -> None:
+    """Others wait for ``max_concurrent``; a process per step."""
+    tag_job(seconds, waiters).execute(run_config={"execution": {"config": {"max_concurrent": 1}}})
+
+
+def executor_tag_limit(seconds: float, waiters: int) -> None:
+    """Others wait for a tag limit; a process per step."""
+    config = {"max_concurrent": 4, "tag_concurrency_limits": [{"key": "slow", "limit": 1}]}
+    tag_job(seconds, waiters).execute(run_config={"execution": {"config": config}})
+
+
+def executor_persistent(seconds: float, waiters: int) -> None:
+    """Others wait for a tag limit; persistent workers."""
+    config = {
+        "max_concurrent": 4,
+        "steps_per_worker": "unlimited",
+        "tag_concurrency_limits": [{"key": "slow", "limit": 1}],
+    }
+    tag_job(seconds, waiters).execute(run_config={"execution": {"config": config}})
+
+
+def executor_command(seconds: float, waiters: int) -> None:
+    """Others wait for a tag limit; by ``executor run``, which shows each event."""
+    from executor.cli.root import run_command
+
+    os.environ["WAITING"] = f"{seconds} {waiters}"
+    sys.exit(run_command(["run", __file__, "--max-concurrent", "4", "--tag-limit", "slow:1"]))
+
+
+def process_pool_executor(seconds: float, waiters: int) -> None:
+    """Others wait in the queue of a ``ProcessPoolExecutor`` of one process."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1) as pool:
+        futures = [pool.submit(sleep_first, seconds), *(pool.submit(nothing) for _ in range(waiters))]
+        for future in futures:
+            future.result()
+
+
+def multiprocessing_pool(seconds: float, waiters: int) -> None:
+    """Others wait in the queue of a ``multiprocessing.Pool`` of one process."""
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        found = [pool.apply_async(sleep_first, (seconds,)), *(pool.apply_async(nothing) for _ in range(waiters))]
+        for one in found:
+            one.get()
+
+
+def dask(seconds: float, waiters: int) -> None:
+    """Others wait for the one thread of the one worker of a ``LocalCluster``."""
+    distributed: Any = importlib.import_module("distributed")
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        first = client.submit(sleep_first, seconds, pure=False)
+        client.gather([first, *(client.submit(nothing, pure=False) for _ in range(waiters))])
+
+
+def dagster(seconds: float, waiters: int) -> None:
+    """Others wait for a tag limit of Dagster's multiprocess executor."""
+    module: Any = importlib.import_module("dagster")
+    instance = module.DagsterInstance.local_temp(os.environ["EXECUTOR_HOME"])
+    made = module.build_reconstructable_job("waits", "dagster_job", (seconds, waiters))
+    with module.execute_job(made, instance=instance, raise_on_error=True):
+        pass
+
+
+def dagster_job(seconds: float, waiters: int) -> Any:
+    """The same job for Dagster; its workers call this as well."""
+    module: Any = importlib.import_module("dagster")
+
+    def first() -> None:
+        sleep_first(seconds)
+
+    sleep = module.op(name="sleep", tags={"slow": "yes", "dagster/priority": "1"})(first)
+    wait = module.op(name="wait", tags={"slow": "yes"})(nothing)
+    executor = module.multiprocess_executor.configured(
+        {"max_concurrent": 4, "tag_concurrency_limits": [{"key": "slow", "limit": 1}]}
+    )
+
+    @module.job(name="waiting", executor_def=executor)  # type: ignore[untyped-decorator]  # Any: a peer
+    def made() -> None:
+        sleep()
+        for number in range(waiters):
+            wait.alias(f"w{number}")()
+
+    return made
+
+
+if __name__ == "__main__":
+    kind, seconds_text, waiters_text = sys.argv[1:4]
+    globals()[kind](float(seconds_text), int(waiters_text))
+elif "WAITING" in os.environ:  # `executor run` imports this file for its job
+    seconds_text, waiters_text = os.environ["WAITING"].split()
+    waiting = tag_job(float(seconds_text), int(waiters_text))
