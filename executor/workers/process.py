@@ -27,7 +27,8 @@ def load() -> Callable[[int, int, int, int, int], int]:
         # the C half of ctypes: its Python half would add a third of a megabyte to what each fork copies
         import _ctypes
 
-        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+        this_program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None is right: see dlopen(3)
+        address = _ctypes.dlsym(this_program, "prctl")
         call = _ctypes.call_function
 
         def prctl(*arguments: int) -> int:
