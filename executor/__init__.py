@@ -32,8 +32,11 @@ from executor.errors import (
 
 if TYPE_CHECKING:
     from executor.api import execute_job, materialize
+    from executor.outputs.values import ValueLost
+    from executor.runs.history import HistoryLost
     from executor.runs.result import RunResult
     from executor.workers.explain import StepInterrupted
+    from executor.workers.interface import WorkersUnavailable
 
 __version__ = "0.1.0"
 
@@ -43,6 +46,9 @@ _LATER = {
     "materialize": "executor.api",
     "RunResult": "executor.runs.result",
     "StepInterrupted": "executor.workers.explain",
+    "HistoryLost": "executor.runs.history",
+    "ValueLost": "executor.outputs.values",
+    "WorkersUnavailable": "executor.workers.interface",
 }
 
 __all__ = [
@@ -62,6 +68,7 @@ __all__ = [
     "Failure",
     "GraphDefinition",
     "GraphOut",
+    "HistoryLost",
     "In",
     "Jitter",
     "JobDefinition",
@@ -79,6 +86,8 @@ __all__ = [
     "StepInterrupted",
     "UnmetRequirement",
     "UsageError",
+    "ValueLost",
+    "WorkersUnavailable",
     "asset",
     "build_asset_context",
     "build_op_context",

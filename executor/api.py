@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.authoring.jobs import JobDefinition, job_of_assets
 from executor.authoring.tags import normalized_tags
 from executor.config.machine import worker_count
-from executor.errors import RunFailed, RunInterrupted, UnmetRequirement, UsageError
+from executor.errors import ConfigError, RunFailed, RunInterrupted, UnmetRequirement, UsageError
 from executor.plan.compile import compile_job
 from executor.runs.home import make_run, open_home
 from executor.scheduler.limits import Limits
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
+    from executor.runs.home import RunLock
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
 
@@ -67,7 +68,12 @@ def execute_job(
     if not isinstance(job, JobDefinition):
         raise UsageError(f"execute_job was given {job!r}; give a job, made with @job or define_asset_job")
     result, _ = _execute(
-        job, job.settings(run_config), tags=tags, selection=selection or op_selection, home=home, on_event=on_event
+        job,
+        job.settings(run_config),
+        tags=tags,
+        selection=op_selection if selection is None else selection,
+        home=home,
+        on_event=on_event,
     )
     if raise_on_error:
         _raise_unless_success(result)
@@ -94,7 +100,12 @@ def execute_in_process(
 
     settings = dataclasses.replace(job.settings(run_config), in_process=True)
     result, exceptions = _execute(
-        job, settings, tags=tags, selection=selection or op_selection, home=home, on_event=on_event
+        job,
+        settings,
+        tags=tags,
+        selection=op_selection if selection is None else selection,
+        home=home,
+        on_event=on_event,
     )
     if raise_on_error:
         for key in result.failures if not result.success else ():
@@ -160,35 +171,34 @@ def _execute(
     plan = compile_job(job, selection=selection)
     _refuse_pools(plan)
     limits = Limits(max_concurrent=worker_count(settings), tags=settings.tag_concurrency_limits)
+    notices = _replaced_limits(job, settings)
     run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
-    lock = make_run(open_home(None if home is None else Path(home)))
-    folder = lock.folder
-    worker_job = WorkerJob(
-        run_id=folder.run_id,
-        job_name=job.name,
-        run_tags=run_tags,
-        steps=plan.steps,
-        values_folder=folder.values,
-        lanes_folder=folder.path,
-    )
-    clock = RunClock()
-    with closing(Selector()) as selector:
+    home_path = open_home(None if home is None else Path(home))
+    with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
+        lock = make_run(home_path)
+        stack.callback(_forget, lock)
+        worker_job = WorkerJob(
+            run_id=lock.folder.run_id,
+            job_name=job.name,
+            run_tags=run_tags,
+            steps=plan.steps,
+            values_folder=lock.folder.values,
+            lanes_folder=lock.folder.path,
+        )
+        clock, selector = RunClock(), Selector()
+        stack.callback(selector.close)
         workers: ProcessWorkers | InlineWorkers
-        try:
-            if settings.in_process:
-                workers = InlineWorkers(worker_job, clock=clock)
-            else:
-                lanes = min(limits.max_concurrent, max(1, len(plan)))
-                workers = ProcessWorkers(worker_job, settings, lanes=lanes, selector=selector, clock=clock)
-            workers.start()
-        except BaseException:  # nothing was run, so there is nothing to keep
-            import shutil
-
-            lock.release()
-            shutil.rmtree(folder.path, ignore_errors=True)
-            raise
+        if settings.in_process:
+            workers = InlineWorkers(worker_job, clock=clock)
+        else:
+            lanes = min(limits.max_concurrent, max(1, len(plan)))
+            workers = ProcessWorkers(worker_job, settings, lanes=lanes, selector=selector, clock=clock)
+        stack.callback(lambda: workers.close(kill=True))
+        workers.start()
         from executor.runs.run import drive_run  # only now: see there
 
+        stack.pop_all()
+    with closing(selector):
         result = drive_run(
             plan,
             limits,
@@ -198,9 +208,30 @@ def _execute(
             lock=lock,
             selector=selector,
             clock=clock,
+            notices=notices,
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
+
+
+def _forget(lock: RunLock) -> None:
+    """Remove a run that has not begun."""
+    import shutil
+
+    lock.release()
+    shutil.rmtree(lock.folder.path, ignore_errors=True)
+
+
+def _replaced_limits(job: JobDefinition, settings: ExecutorSettings) -> list[str]:
+    """A sentence where the run config's tag limits take the place of the job's own: a list is one setting."""
+    try:
+        own = job.settings().tag_concurrency_limits
+    except ConfigError:  # the job needs what only a run config gives it
+        return []
+    lost = [f"{limit} (at most {limit.limit})" for limit in own if limit not in settings.tag_concurrency_limits]
+    if not lost:
+        return []
+    return [f"the tag limits of this run's config replace the job's own, which do not hold in it: {', '.join(lost)}"]
 
 
 def _refuse_pools(plan: Plan) -> None:

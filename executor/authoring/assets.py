@@ -9,6 +9,7 @@ from executor.authoring import composition
 from executor.authoring.context import AssetExecutionContext, OpExecutionContext
 from executor.authoring.demands import Demands, make_demands
 from executor.authoring.graphs import GraphDefinition
+from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.names import AssetKey, as_asset_key
 from executor.authoring.ops import OpDefinition
 from executor.authoring.ports import DEFAULT_OUTPUT, AssetIn, In, Out, declared_inputs, is_nothing
@@ -152,6 +153,7 @@ def asset(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """An asset made of the decorated function; each parameter is the value of the asset of that name.
 
@@ -182,6 +184,7 @@ def asset(
     Raises:
         DefinitionError: the function and the arguments do not fit; the text says what to change.
     """
+    refuse_misplaced(asset, _misplaced, takes_executor=False)
 
     def decorate(fn: Callable[..., Any]) -> AssetsDefinition:
         check_function("an asset", fn)

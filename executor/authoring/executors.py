@@ -116,7 +116,14 @@ class ExecutorDefinition:
             own: Any = layer.config
             if layer.function is not None:
                 path = f"{path}({getattr(layer.function, '__name__', 'function')})"
-                own = layer.function(dict(config)) if layer.takes_config else layer.function()
+                if problems.found:  # what it would be given is wrong: what it made of that would only confuse
+                    break
+                try:
+                    own = layer.function(dict(config)) if layer.takes_config else layer.function()
+                except Exception as error:  # noqa: BLE001  (the user's function may raise anything)
+                    given_to_it = f"; it was given {config!r}" if layer.takes_config else ""
+                    problems.add(path, f"the function raised {type(error).__name__}: {error}{given_to_it}")
+                    break
                 config = {key: value for key, value in config.items() if key in SETTINGS}
             config = {**(own if isinstance(own, Mapping) else {}), **config}
             given.append(

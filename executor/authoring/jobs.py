@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Never, overload
 
 from executor.authoring.asset_graph import AssetGraph, asset_graph
 from executor.authoring.assets import AssetsDefinition
@@ -13,6 +13,7 @@ from executor.authoring.executors import (
     multiprocess_executor,
 )
 from executor.authoring.graphs import GraphDefinition
+from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.names import check_name
 from executor.authoring.retry import RetryPolicy
 from executor.authoring.selection import Selection, objects_in, selected
@@ -266,6 +267,7 @@ def job(
     run_tags: Mapping[str, object] | None = None,
     executor_def: ExecutorDefinition | None = None,
     op_retry_policy: RetryPolicy | None = None,
+    **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """A job made of the decorated body, which calls ops and graphs and so connects them. The body runs once, here.
 
@@ -282,6 +284,7 @@ def job(
     Raises:
         DefinitionError: an input is unknown or not connected, two ops have one name, or an argument does not fit.
     """
+    refuse_misplaced(job, _misplaced, takes_executor=True)
 
     def decorate(fn: Callable[..., Any]) -> JobDefinition:
         called = own_name("a job", fn, name)
@@ -314,6 +317,7 @@ def define_asset_job(
     run_tags: Mapping[str, object] | None = None,
     executor_def: ExecutorDefinition | None = None,
     op_retry_policy: RetryPolicy | None = None,
+    **_misplaced: Never,
 ) -> AssetJobDefinition:
     """A job of the selected assets.
 
@@ -332,6 +336,7 @@ def define_asset_job(
     Raises:
         DefinitionError: an argument does not fit.
     """
+    refuse_misplaced(define_asset_job, _misplaced, takes_executor=True)
     return AssetJobDefinition(
         name=name,
         selection=selection,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 from executor.authoring import composition
 from executor.authoring.context import AssetExecutionContext, OpExecutionContext, build_asset_context, build_op_context
 from executor.authoring.demands import make_demands
+from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.ports import MISSING, In, Out, declared_inputs, declared_outputs
 from executor.authoring.references import rebuild, reference_of, resolve_reference
 from executor.authoring.signature import own_name, read_signature
@@ -137,9 +138,8 @@ class OpDefinition(composition.Invocable):
         if self.context_name is None:
             args = args[1:] if args and isinstance(args[0], OpExecutionContext) else args
         elif self.context_name not in kwargs:
-            given = args and (
-                isinstance(args[0], OpExecutionContext) or len(args) > len(names)
-            )  # or a test's own double
+            left = sum(name not in kwargs for name in names)
+            given = args and (isinstance(args[0], OpExecutionContext) or len(args) > left)  # or a test's own double
             args = args if given else (self._test_context(), *args)
         by_position = names[: max(0, len(args) - (self.context_name is not None))]
         kwargs = {name: value for name, value in kwargs.items() if name in names or name not in self.ins}
@@ -197,6 +197,7 @@ def op(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """An op made of the decorated function: a unit of work with named inputs and outputs, used in jobs and graphs.
 
@@ -218,6 +219,7 @@ def op(
     Raises:
         DefinitionError: the function and the arguments do not fit; the text says what to change.
     """
+    refuse_misplaced(op, _misplaced, takes_executor=False)
 
     def decorate(fn: Callable[..., Any]) -> OpDefinition:
         called = own_name("an op", fn, name)

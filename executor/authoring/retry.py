@@ -41,6 +41,10 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if type(self.max_retries) is not int or self.max_retries < 0:
             raise DefinitionError(f"RetryPolicy(max_retries={self.max_retries!r}): give a whole number, 0 or more")
+        for name, value, kind in (("backoff", self.backoff, Backoff), ("jitter", self.jitter, Jitter)):
+            if value is not None and not isinstance(value, kind):
+                choices = " or ".join(f"{kind.__name__}.{choice.name}" for choice in kind)
+                raise DefinitionError(f"RetryPolicy({name}={value!r}): give {choices}")
         if self.delay is None:
             if self.backoff is not None or self.jitter is not None:
                 raise DefinitionError("RetryPolicy: backoff and jitter change a delay; give delay= in seconds as well")

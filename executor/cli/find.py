@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+    from executor.authoring.executors import ExecutorDefinition
+
 T = TypeVar("T")
 
 ALL_ASSETS = "assets"  #: name of the job of all assets, where a module has no job
@@ -29,6 +31,7 @@ class Found:
     words: tuple[str, ...]  #: how the module was named on the command line
     jobs: dict[str, JobDefinition]  #: by name, ready to run; where none is defined, one of all assets
     assets: tuple[AssetsDefinition, ...]
+    executor: ExecutorDefinition | None = None  #: of its Definitions, for a job of all assets
 
     @property
     def shown(self) -> str:
@@ -72,10 +75,10 @@ def _find_in(module: ModuleType, words: tuple[str, ...]) -> Found:
     for job in _distinct(bare_jobs):
         if job.name not in collected:  # there it has its assets and its executor
             _add(jobs, job.meet(asset_graph(job.owner, assets)) if isinstance(job, AssetJobDefinition) else job, words)
+    executor_def = next((collection.executor for collection in collections), None)
     if not jobs and assets:
-        executor_def = next((collection.executor for collection in collections), None)
         jobs[ALL_ASSETS] = job_of_assets(assets, name=ALL_ASSETS, executor_def=executor_def)
-    return Found(words=words, jobs=jobs, assets=tuple(assets))
+    return Found(words=words, jobs=jobs, assets=tuple(assets), executor=executor_def)
 
 
 def _flat(items: list[object] | tuple[object, ...]) -> Iterator[object]:
@@ -105,8 +108,11 @@ def pick_job(found: Found, name: str | None) -> JobDefinition:
     if not found.jobs:
         raise UsageError(f"{found.shown} has no job and no asset; write one with @job or @asset")
     if name is not None:
+        if name == ALL_ASSETS and name not in found.jobs and found.assets:
+            return job_of_assets(found.assets, name=ALL_ASSETS, executor_def=found.executor)
         if name not in found.jobs:
-            raise UsageError(f"{found.shown} has no job {name!r}{did_you_mean(name, found.jobs)}\n{job_lines(found)}")
+            known = {*found.jobs, *([ALL_ASSETS] if found.assets else [])}
+            raise UsageError(f"{found.shown} has no job {name!r}{did_you_mean(name, known)}\n{job_lines(found)}")
         return found.jobs[name]
     if len(found.jobs) > 1:
         raise UsageError(f"{found.shown} has {len(found.jobs)} jobs; choose one with -j:\n{job_lines(found)}")

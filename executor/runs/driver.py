@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from executor.runs.history import HistoryLost
 from executor.scheduler.commands import Record, StartStep, StopStep
-from executor.scheduler.events import CancelRequested, RunNotice, StepFailed, StepStarted, StepSucceeded, Woke
+from executor.scheduler.events import CancelRequested, RunEnded, RunNotice, StepFailed, StepStarted, StepSucceeded, Woke
 from executor.workers.interface import Attempt
 
 if TYPE_CHECKING:
@@ -96,6 +98,16 @@ class Driver:
         """Keep the last event of the run, and show it."""
         self._write(event, self._clock())
         self._show(self._clock())
+
+    def abandon(self) -> None:
+        """Keep, as far as it can be kept, that an error ended the run; no process of it is left. Shows nothing."""
+        self._on_event = None
+        now = self._clock()
+        with suppress(HistoryLost):
+            self._tell(CancelRequested((), kill=True, reason="an error ended the run"), now)  # nothing starts any more
+            self._settle(now)
+            self._write(RunEnded("cancelled"), now)
+            self._history.flush()
 
     # --- events in ---------------------------------------------------------------------------------------------------
 

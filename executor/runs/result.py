@@ -126,7 +126,14 @@ class RunResult:
         """
         from executor.outputs.values import load_value
 
-        step = self.step(name)
+        step = self.steps.get(name)
+        if step is None:
+            inside = [key for key in self.steps if key.startswith(f"{name}.")]
+            if inside:
+                raise UsageError(
+                    f"{name!r} is a graph; ask for the output of one of its steps: {', '.join(inside[:8])}"
+                )
+            raise self._no_step(name)
         if not step.success:
             raise UsageError(f"step {name!r} has no output {output_name!r}: it {step.explain()}")
         stored = {value.output: value for value in step.outputs}

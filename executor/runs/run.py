@@ -22,7 +22,7 @@ from executor.scheduler.events import RunEnded, RunNotice, RunStarted
 from executor.scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
@@ -43,6 +43,7 @@ def drive_run(
     lock: RunLock,
     selector: Selector,
     clock: RunClock,
+    notices: Sequence[str],
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
@@ -55,7 +56,7 @@ def drive_run(
         # in this order when anything goes wrong: no process, then no lock
         stack.callback(lambda: lock.release(ended=ended))
         stack.callback(lambda: workers.close(kill=True))
-        notices = [*map(str, look(folder.home)), *limit_notices(plan, limits)]
+        notices = [*map(str, look(folder.home)), *notices, *limit_notices(plan, limits)]
         _write_plan(folder, plan)
         history = stack.enter_context(closing(HistoryWriter(folder.events)))
         scheduler = Scheduler(plan, limits, retries=retries)
@@ -84,7 +85,13 @@ def drive_run(
             retries=retries,
         )
         with Signals(workers.interrupt) as signals:
-            driver.run(signals, [started, *map(RunNotice, notices)])
+            try:
+                driver.run(signals, [started, *map(RunNotice, notices)])
+            except BaseException:  # raised by the caller's on_event, or a mistake of ours
+                workers.close(kill=True)
+                driver.abandon()
+                ended = True
+                raise
             workers.close(kill=driver.interrupted is not None)
             if workers.template_died:
                 for left in processes_of(folder):

@@ -63,7 +63,7 @@ def died(status: int, key: str, because: str | None = None) -> StepError:
         how += " (the kernel does so when memory runs out)"
     return StepError(
         "worker_died",
-        f"its worker process {how}; to see where, run it alone: executor run … --in-process --select {key}",
+        f"its worker process {how}; to see where, run it here: executor run … --in-process --select '*{key}'",
     )
 
 

@@ -68,7 +68,7 @@ class TemplateLink:
         self._selector.add(started.control.fileno(), self._on_ready)
 
     def order(self, what: str, number: int) -> None:
-        """``keep`` so many workers; ``stop`` or ``kill`` the group of a pid; ``signal_all`` with a signal."""
+        """``fork`` so many workers; ``stop`` or ``kill`` the group of a pid; ``signal_all`` with a signal."""
         self._orders.append((what, number))
 
     def flush(self) -> None:

@@ -1,6 +1,7 @@
 """Retry policies: what may be written, and the delays that they give."""
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -56,3 +57,10 @@ def test_the_exceptions_of_a_step_pickle_and_say_what_they_are() -> None:
     request = pickle.loads(pickle.dumps(RetryRequested(max_retries=3, seconds_to_wait=1.5)))
     assert (request.max_retries, request.seconds_to_wait) == (3, 1.5)
     assert "at most 3 times" in str(request)
+
+
+@pytest.mark.parametrize("wrong", [{"backoff": "LINEAR"}, {"jitter": "FULL"}, {"backoff": Jitter.FULL}])
+def test_a_backoff_or_jitter_that_is_none_is_refused_with_what_to_give(wrong: dict[str, Any]) -> None:
+    name = next(iter(wrong))
+    with pytest.raises(DefinitionError, match=rf"RetryPolicy\({name}=.*: give (Backoff|Jitter)\."):
+        RetryPolicy(delay=1.0, **wrong)
