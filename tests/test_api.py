@@ -171,7 +171,7 @@ def test_a_step_that_refers_to_what_cannot_be_sent_is_named(tmp_path: Path) -> N
 
 def test_a_program_ends_with_the_code_that_its_run_deserves(tmp_path: Path) -> None:
     text = (
-        "import sys\nsys.path.insert(0, {0!r})\nimport sample_ops as ops\nfrom executor import job\n"
+        "import sys\nsys.path.insert(0, {!r})\nimport sample_ops as ops\nfrom executor import job\n"
         "@job\ndef it(): getattr(ops, sys.argv[1])()\nit.execute()\n"
     ).format(str(HERE / "workers"))
     assert script(tmp_path, text, "one").returncode == 0

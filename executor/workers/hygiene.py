@@ -32,7 +32,7 @@ def forget(fd: int) -> None:
 
 
 def close(fd: int) -> None:
-    """Close a descriptor of ours; safe to call twice."""
+    """Close a descriptor of ours. Call it once: in a program with threads the number is somebody else's right after."""
     if fd in _ours:
         _ours.discard(fd)
         os.close(fd)

@@ -142,8 +142,10 @@ class BegunPage:
         return self.memory[lane * BEGUN_BYTES : (lane + 1) * BEGUN_BYTES]
 
     def close(self) -> None:
-        """Give the descriptor and the mapping back."""
-        hygiene.close(self.fd)
+        """Give the descriptor and the mapping back. Safe to call twice."""
+        fd, self.fd = self.fd, -1  # its number may be given to another run of this program at once
+        if fd >= 0:
+            hygiene.close(fd)
         self.memory.close()
 
 

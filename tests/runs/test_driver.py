@@ -16,6 +16,7 @@ from executor.runs.history import HistoryWriter, read_history
 from executor.scheduler.events import (
     CancelRequested,
     Event,
+    StepCancelled,
     StepError,
     StepFailed,
     StepStarted,
@@ -269,6 +270,34 @@ def test_a_first_signal_stops_and_a_second_one_kills(world: Callable[..., World]
     asked = [(event.kill, event.reason) for _, event in timeline if isinstance(event, CancelRequested)]
     assert asked == [(False, "SIGINT"), (True, "SIGTERM")]
     assert (here.driver.interrupted, here.scheduler.status) == ("SIGINT", "cancelled")
+
+
+def test_a_step_that_a_worker_took_before_the_signal_is_told_before_it_and_none_starts_after_it(
+    world: Callable[..., World],
+) -> None:
+    """All that came while the driver waited once: a worker took the step and finished it, and Ctrl-C was typed."""
+    here = world(chain())
+    start = here.workers.begin
+
+    def begin_later(attempt: Attempt) -> None:
+        start(attempt)
+        held.append(here.workers.reports.pop())
+
+    held: list[Report] = []
+    here.workers.begin = begin_later  # type: ignore[method-assign]  # a worker that is not there yet
+
+    def all_at_once() -> None:
+        here.workers.reports += [*held, succeeded("load")]
+        here.signal(("stop", "SIGINT"))
+
+    here.script.append(all_at_once)
+    told = [(type(event), getattr(event, "key", "")) for _, event in here.run()]
+    assert told == [
+        (StepStarted, "load"),
+        (CancelRequested, ""),
+        (StepCancelled, "train"),
+        (StepSucceeded, "load"),
+    ]
 
 
 def test_a_run_whose_workers_do_not_answer_ends_after_the_second_signal_and_every_attempt_has_its_end(
