@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import gc
 import os
 import select
@@ -98,6 +99,7 @@ class Template:
         signal.signal(signal.SIGTERM, self._on_term)
         process.adopt_orphans()
         replace_streams()
+        faulthandler.enable(2)  # a step that crashes the interpreter says where, in its lane's log
         atexit._clear()  # noqa: SLF001  (no public name; what was inherited belongs to the driver)
         # logging brings threads' machinery along, which makes a fork a third dearer: only where it can be used
         uses_log = any(getattr(step.compute, "takes_context", True) for step in self._job.steps)

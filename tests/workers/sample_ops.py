@@ -654,3 +654,8 @@ def works_in_small_steps(context: OpExecutionContext) -> int:
 def tries_to_read(context: OpExecutionContext) -> str:
     tell(context, os.getpid())
     return sys.stdin.read() + (folder_of(context) / "told").read_text()
+
+
+@op
+def sets_variable() -> None:
+    os.environ["SEEN_BY_STEPS"] = "set by a step"

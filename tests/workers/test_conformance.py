@@ -329,3 +329,16 @@ def test_a_step_that_changes_its_folder_changes_it_for_no_other(process_kind: st
     several = [ops.goes_elsewhere, *[ops.where_am_i.alias(f"step_{number}") for number in range(3)]]
     result = run(several, process_kind, max_concurrent=1)
     assert {result.output_for_node(f"step_{number}") for number in range(3)} == {os.getcwd()}
+
+
+def test_a_step_that_changes_the_environment_changes_it_at_most_for_later_steps_of_its_own_worker(
+    process_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reused worker keeps: modules, globals, variables. Who needs them fresh has one process per step."""
+    monkeypatch.setenv("SEEN_BY_STEPS", "as the run began")
+    several = [ops.sets_variable, *[ops.sees_variable.alias(f"step_{number}") for number in range(3)]]
+    result = run(several, process_kind, max_concurrent=1)
+    seen = [result.output_for_node(f"step_{number}") for number in range(3)]
+    reused = {"one": 0, "three": 2, "unlimited": 3}[process_kind.partition("-")[0]]
+    assert seen == ["set by a step"] * reused + ["as the run began"] * (3 - reused)
+    assert os.environ["SEEN_BY_STEPS"] == "as the run began"
