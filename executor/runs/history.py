@@ -200,6 +200,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "error": lambda record: StepError(**record),
     "waited": lambda pairs: tuple([(cause, seconds) for cause, seconds in pairs]),
     "missing": tuple,
+    "pools": tuple,
     "keys": tuple,
     "limits": tuple,
 }

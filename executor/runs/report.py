@@ -15,6 +15,7 @@ from executor.scheduler.events import (
     RunNotice,
     RunStarted,
     SlotFreed,
+    SlotsWaiting,
     StepCancelled,
     StepFailed,
     StepNotRun,
@@ -147,6 +148,10 @@ def _rare_text(event: Event) -> str | None:
         case StepWillRetry():
             when = f" in {seconds_text(event.delay_s)}" if event.delay_s else ""
             return f"{printable(event.key)}  will be tried again{when} (attempt {event.attempt})"
+        case SlotsWaiting():
+            whom = ", ".join(map(printable, event.pools)) or "its pools"
+            because = f": {printable(event.reason)}" if event.reason else ""
+            return f"{printable(event.key)}  waits for slots of {whom} ({event.cause}){because}"
         case StepSkipped():
             return f"{printable(event.key)}  skipped: {printable(event.because)} was left out"
         case StepNotRun():

@@ -9,6 +9,8 @@ from executor.scheduler.events import (
     CancelRequested,
     Facts,
     SlotFreed,
+    SlotsGranted,
+    SlotsWaiting,
     StepCancelled,
     StepFailed,
     StepNotRun,
@@ -123,6 +125,7 @@ class StepResult:
 _STATE_WORDS = {
     StepState.WAITING: "was never reached",
     StepState.READY: "was never started",
+    StepState.CLAIMING: "was waiting for slots of a pool when the run was cut off",
     StepState.RUNNING: "was running when the run was cut off",
     StepState.BACKOFF: "was waiting for its next attempt when the run was cut off",
     StepState.SUCCEEDED: "succeeded",
@@ -195,6 +198,10 @@ def _apply(step: _StepBuilder, t: float, event: Event) -> None:
             step.because = event.because
         case StepCancelled():
             step.state = StepState.CANCELLED
+        case SlotsWaiting():
+            step.state = StepState.CLAIMING
+        case SlotsGranted():
+            pass  # the start follows, or the claim is handed back
         case _:
             raise ValueError(f"{event.kind} is not about a step")
 

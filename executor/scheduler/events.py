@@ -22,6 +22,15 @@ FailureKind = Literal[
 ]
 
 
+WaitCause = Literal[
+    "full",  #: too few slots of a pool are free
+    "reserved",  #: the free slots are kept for a claim that comes first
+    "paused",  #: the limit of a pool is 0
+    "unsatisfiable",  #: the limit of a pool is smaller than what the step wants of it
+    "busy",  #: the ledger could not be asked yet
+]
+
+
 class StoredValue(NamedTuple):
     """Where the value of one output waits for the steps that read it."""
 
@@ -133,6 +142,33 @@ class SlotFreed:
 
 
 @dataclass(slots=True)
+class SlotsGranted:
+    """The ledger granted the claim of an attempt. Tokens only grow, so one that was told before changes nothing."""
+
+    kind: ClassVar[str] = "slots_granted"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+    token: int
+
+
+@dataclass(slots=True)
+class SlotsWaiting:
+    """The claim of an attempt was not granted yet. Told once as an answer, and again when what is in its way changes.
+
+    What it says is for ``why`` and for the wait times by pool; it may say nothing.
+    """
+
+    kind: ClassVar[str] = "slots_waiting"
+    derived: ClassVar[bool] = False
+    key: str
+    attempt: int
+    pools: tuple[str, ...] = ()  #: the pools in its way; empty: not known, so all that it wants
+    cause: WaitCause = "full"  #: with several pools: the one that lasts longest
+    reason: str = ""  #: the same for people, as a clause that follows a colon: who holds the slots, what is before it
+
+
+@dataclass(slots=True)
 class CancelRequested:
     """Somebody asked for the run (``keys`` empty) or for these steps to stop. ``kill``: at once, without grace."""
 
@@ -233,6 +269,16 @@ class RunEnded:
     status: Literal["succeeded", "failed", "cancelled", "interrupted"]  #: interrupted: its driver died; found later
 
 
-Told = StepStarted | StepSucceeded | StepFailed | StepReturned | SlotFreed | CancelRequested | Woke
+Told = (
+    StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepReturned
+    | SlotFreed
+    | SlotsGranted
+    | SlotsWaiting
+    | CancelRequested
+    | Woke
+)
 Derived = StepWillRetry | StepSkipped | StepNotRun | StepCancelled
 Event = Told | Derived | RunStarted | RunNotice | RunEnded

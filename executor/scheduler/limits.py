@@ -1,4 +1,8 @@
-"""The caps inside one run, and which of them each step counts against. Pure."""
+"""The caps inside one run, and which of them each step counts against. Pure.
+
+Limits of pools are no part of this: they belong to all runs, and the ledger holds them. A run only knows which slots
+its steps want.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from executor.config.settings import TagLimit
     from executor.plan.plan import Plan
+    from executor.scheduler.commands import Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +40,17 @@ class BoundLimits:
 
     A *limit* here is one counter: a tag limit with ``per_unique_value`` has one for each value that stands in the
     plan. A step's *signature* is the tuple of counters that it counts against; steps that share one wait together.
+
+    The signature of a step that uses pools also has the slots that it wants, and its priority: the number of claims
+    that wait is bounded for each signature, and those of low priority must not be in the way of an urgent one.
     """
 
     names: tuple[str, ...]  #: of each counter, for people: ``tag database=warehouse``
     capacity: tuple[int, ...]  #: of each counter
-    signatures: tuple[tuple[int, ...], ...]  #: the distinct signatures, counters ascending
+    signatures: tuple[tuple[int, ...], ...]  #: the counters of each distinct signature, ascending
     signature_of: tuple[int, ...]  #: step index -> position in ``signatures``
     unmatched: tuple[TagLimit, ...]  #: limits that no step of the plan counts against
+    wanted: tuple[Wanted, ...] = ()  #: slots of pools that each signature wants; empty: no step of the plan uses pools
 
 
 def bind(limits: Limits, plan: Plan) -> BoundLimits:
@@ -49,7 +58,8 @@ def bind(limits: Limits, plan: Plan) -> BoundLimits:
     names: list[str] = []
     capacity: list[int] = []
     counter_of: dict[tuple[int, str], int] = {}
-    signature_ids: dict[tuple[int, ...], int] = {}
+    signature_ids: dict[tuple[tuple[int, ...], Wanted, int], int] = {}
+    unlimited: tuple[tuple[int, ...], Wanted, int] = ((), (), 0)
     signature_of: list[int] = []
     matched: set[int] = set()
     # A value with a limit of its own beside the one of each value: the two names must differ.
@@ -68,11 +78,18 @@ def bind(limits: Limits, plan: Plan) -> BoundLimits:
                 names.append(f"{name} (each value)" if limit.per_unique_value and (limit.key, value) in fixed else name)
                 capacity.append(limit.limit)
             counters.append(counter)
-        signature_of.append(signature_ids.setdefault(tuple(sorted(counters)), len(signature_ids)))
+        signature = unlimited
+        if step.pools:
+            signature = (tuple(sorted(counters)), tuple(sorted(step.pools.items())), step.priority)
+        elif counters:
+            signature = (tuple(sorted(counters)), (), 0)
+        signature_of.append(signature_ids.setdefault(signature, len(signature_ids)))
+    wanted_by = tuple([wanted for _, wanted, _ in signature_ids])
     return BoundLimits(
         names=tuple(names),
         capacity=tuple(capacity),
-        signatures=tuple(signature_ids),
+        signatures=tuple([counters for counters, _, _ in signature_ids]),
         signature_of=tuple(signature_of),
         unmatched=tuple(limit for number, limit in enumerate(limits.tags) if number not in matched),
+        wanted=wanted_by if any(wanted_by) else (),
     )

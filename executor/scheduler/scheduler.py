@@ -12,6 +12,12 @@ without was left out, whatever its other upstream steps do later.
 
 The *status* of a step is decided by the event that ends its attempt. Its *slot*, which is what it counts against
 max_concurrent and its tag limits, is free when its processes are gone: with that event, or with a later ``SlotFreed``.
+What it holds of pools is released then too.
+
+A step that wants slots of pools asks for them when it could start under every limit of the run. If they are granted it
+starts. If it has to wait for them it counts against no limit meanwhile; so when they are granted later and the run has
+no room any more, it hands them back at once and keeps its claim. Until the ledger has answered, the room is kept: the
+order would mean nothing if every step without pools could overtake while a free pool is being asked.
 """
 
 from __future__ import annotations
@@ -20,11 +26,14 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from executor.scheduler.claims import Claims
 from executor.scheduler.commands import Command, Record, StartStep, StopStep
 from executor.scheduler.deadlines import DueTimes
 from executor.scheduler.events import (
     CancelRequested,
     SlotFreed,
+    SlotsGranted,
+    SlotsWaiting,
     StepCancelled,
     StepError,
     StepFailed,
@@ -54,7 +63,8 @@ if TYPE_CHECKING:
 
 Status = Literal["succeeded", "failed", "cancelled"]
 
-WAITING, READY, RUNNING, BACKOFF = StepState.WAITING, StepState.READY, StepState.RUNNING, StepState.BACKOFF
+WAITING, READY, CLAIMING = StepState.WAITING, StepState.READY, StepState.CLAIMING
+RUNNING, BACKOFF = StepState.RUNNING, StepState.BACKOFF
 SUCCEEDED, FAILED, SKIPPED = StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED
 NOT_RUN, CANCELLED = StepState.NOT_RUN, StepState.CANCELLED
 
@@ -74,11 +84,18 @@ class Scheduler:
 
     ``start`` once, then ``handle`` for every event, and also when ``wake_at`` has come (``Woke``), until ``finished``.
     With ``retries=False`` every failure is final. ``expected_s`` maps keys to the seconds that steps are expected to
-    take, and only changes the order. A step costs the same however many there are, but for the logarithm of a heap.
+    take, and only changes the order. ``run_priority`` is added to the priority of each step's claim. A step costs the
+    same however many there are, but for the logarithm of a heap.
     """
 
     def __init__(
-        self, plan: Plan, limits: Limits, *, retries: bool = True, expected_s: Mapping[str, float] | None = None
+        self,
+        plan: Plan,
+        limits: Limits,
+        *,
+        retries: bool = True,
+        expected_s: Mapping[str, float] | None = None,
+        run_priority: int = 0,
     ) -> None:
         self._plan = plan
         self._limits = limits
@@ -93,6 +110,7 @@ class Scheduler:
         self._pending = [len(above) for above in plan.upstream]  #: upstream steps that still stand in the way
         self._clock = WaitClock(self._bound)
         self._ready = ReadyQueue(self._bound, limits.max_concurrent, start_order(plan, expected_s), self._clock)
+        self._claims = Claims(plan, self._bound, run_priority) if self._bound.wanted else None  #: None: no pools
         self._due = DueTimes()
         self._holders: dict[int, int] = {}  #: step -> the attempt whose slot is not free
         self._stopping: dict[int, Literal["timed_out", "cancelled"]] = {}  #: running steps that were told to stop
@@ -132,7 +150,13 @@ class Scheduler:
             case StepReturned():
                 self._on_returned(event, now, commands)
             case SlotFreed():
-                self._on_slot_freed(event, now)
+                self._on_slot_freed(event, now, commands)
+            case SlotsGranted():
+                self._on_granted(event, now, commands)
+            case SlotsWaiting():
+                index = self._index(event.key)
+                if self._claims is not None and self._claims.wait(index, event, now) == "asked":
+                    self._ready.wait(index)
             case CancelRequested():
                 self._on_cancel(event, commands)
             case Woke():
@@ -144,9 +168,9 @@ class Scheduler:
 
     @property
     def finished(self) -> bool:
-        """Whether every step has ended and every slot is free again."""
+        """Whether every step has ended, every slot is free again, and every claim was released or withdrawn."""
         counts = self._counts
-        return not (self._holders or counts[WAITING] or counts[READY] or counts[BACKOFF])
+        return not (self._holders or counts[WAITING] or counts[READY] or counts[CLAIMING] or counts[BACKOFF])
 
     @property
     def wake_at(self) -> float | None:
@@ -182,11 +206,13 @@ class Scheduler:
         upstream: list[tuple[str, StepState]] = []
         full: tuple[LimitUse, ...] = ()
         retry_in_s = None
+        claims = self._claims if state is READY or state is CLAIMING else None
         if state is WAITING:
             above = [(self._keys[step], self._states[step]) for step in self._plan.upstream[index]]
             upstream = [(name, stands) for name, stands in above if stands not in (SUCCEEDED, SKIPPED)]
         elif state is READY:
-            full = full_limits(self._bound, self._limits.max_concurrent, self._keys, sorted(self._holders), index)
+            holders = sorted([*self._holders, *(claims.asked if claims else ())])
+            full = full_limits(self._bound, self._limits.max_concurrent, self._keys, holders, index)
         elif state is BACKOFF:
             retry_in_s = max(0.0, self._backoffs[index].due_at - now)
         return Why(
@@ -195,6 +221,9 @@ class Scheduler:
             attempt=self._attempts[index],
             full=full,
             ahead=self._ready.ahead(index) if state is READY else 0,
+            wanted=claims.wants(index) if claims else (),
+            claim=claims.why(index, now) if claims else None,
+            claims_before=claims.waiting_like(index) if claims and state is READY and not full else 0,
             upstream=tuple(upstream),
             retry_in_s=retry_in_s,
             lingering=state is not RUNNING and index in self._holders,
@@ -215,7 +244,7 @@ class Scheduler:
             failed = StepFailed(event.key, event.attempt, late, NO_CHANCE, event.facts, event.freed)
             self._on_failed(failed, now, commands)
             return
-        self._end(index, event.freed)
+        self._end(index, event.freed, commands)
         self._move(index, SUCCEEDED)
         if event.missing:
             self._skip_below(index, event.missing, now, commands)
@@ -227,7 +256,7 @@ class Scheduler:
         if index is None:
             return
         cancelled = event.error.kind == "cancelled" or self._stopping.get(index) == "cancelled"
-        self._end(index, event.freed)
+        self._end(index, event.freed, commands)
         delay_s = None
         if self._retries and not cancelled:
             delay_s = retry_delay_s(self._plan.steps[index].retry, event.error, event.attempt, event.chance)
@@ -249,7 +278,7 @@ class Scheduler:
         if index is None:
             return
         cancelled = self._stopping.get(index) == "cancelled"
-        self._end(index, freed=True)
+        self._end(index, True, commands)
         self._attempts[index] -= 1
         if cancelled:
             self._cancel_waiting(index, commands)
@@ -257,11 +286,11 @@ class Scheduler:
         else:
             self._make_ready(index, now)
 
-    def _on_slot_freed(self, event: SlotFreed, now: float) -> None:
+    def _on_slot_freed(self, event: SlotFreed, now: float, commands: list[Command]) -> None:
         index = self._index(event.key)
         if self._holders.get(index) != event.attempt or self._states[index] is RUNNING:
             return
-        self._free(index)
+        self._free(index, commands)
         backoff = self._backoffs.get(index)
         if backoff is None:
             return
@@ -269,6 +298,22 @@ class Scheduler:
             self._end_backoff(index, now)
         else:
             self._due.set(index, backoff.due_at)
+
+    def _on_granted(self, event: SlotsGranted, now: float, commands: list[Command]) -> None:
+        index, claims = self._index(event.key), self._claims
+        stood = None if claims is None else claims.grant(index, event.attempt, event.token, now)
+        if claims is None or stood is None:
+            return
+        giving_way = [] if stood == "asked" else self._ready.grant(index, claims.asked)
+        if giving_way is None:
+            commands.append(claims.hand_back(index))
+            self._make_ready(index, now)
+            return
+        for other in giving_way:
+            claims.give_way(other)
+        started = self._begin(index, claims.hold(index), now)
+        started.token = event.token
+        commands.append(started)
 
     def _on_cancel(self, event: CancelRequested, commands: list[Command]) -> None:
         if event.keys:
@@ -319,32 +364,42 @@ class Scheduler:
         self._ready.add(index)
 
     def _start_ready(self, now: float, commands: list[Command]) -> None:
-        """Start every step that may start, in order."""
-        take = self._ready.take
+        """Start every step that may start, or ask for its slots, in order."""
+        take, claims = self._ready.take, self._claims
         while (index := take()) is not None:
-            self._move(index, RUNNING)
-            attempt = self._attempts[index] + 1
-            self._attempts[index] = attempt
-            self._holders[index] = attempt
-            timeout_s = self._timeouts[index]
-            if timeout_s is not None:
-                self._due.set(index, now + timeout_s)
             waited = self._clock.waited(index, now)
-            if self._retry_waits:
-                waited = self._retry_wait(index) + waited
-            commands.append(StartStep(self._keys[index], attempt, waited))
+            if claims is not None and claims.wants(index):
+                self._move(index, CLAIMING)
+                commands.append(claims.ask(index, self._attempts[index] + 1, waited, now))
+            else:
+                commands.append(self._begin(index, waited, now))
 
-    def _end(self, index: int, freed: bool) -> None:
+    def _begin(self, index: int, waited: Waited, now: float) -> StartStep:
+        """Start a step that has its share of every limit."""
+        self._move(index, RUNNING)
+        attempt = self._attempts[index] + 1
+        self._attempts[index] = attempt
+        self._holders[index] = attempt
+        timeout_s = self._timeouts[index]
+        if timeout_s is not None:
+            self._due.set(index, now + timeout_s)
+        if self._retry_waits:
+            waited = self._retry_wait(index) + waited
+        return StartStep(self._keys[index], attempt, waited)
+
+    def _end(self, index: int, freed: bool, commands: list[Command]) -> None:
         """An attempt is over: nothing is due for it any more, and its slot is free if its processes are gone."""
         self._stopping.pop(index, None)
         if self._timeouts[index] is not None:
             self._due.clear(index)
         if freed:
-            self._free(index)
+            self._free(index, commands)
 
-    def _free(self, index: int) -> None:
+    def _free(self, index: int, commands: list[Command]) -> None:
         del self._holders[index]
         self._ready.release(index)
+        if self._claims is not None and self._claims.wants(index):
+            commands.append(self._claims.release(index))
 
     def _end_backoff(self, index: int, now: float) -> None:
         self._retry_waits[index] = now - self._backoffs.pop(index).since
@@ -363,8 +418,17 @@ class Scheduler:
 
     def _cancel_waiting(self, index: int, commands: list[Command]) -> None:
         """End a step that is not with a worker, or not any more."""
-        if self._states[index] is READY:
+        state, claims = self._states[index], self._claims
+        if state is READY:
             self._ready.discard(index)
+        elif claims is not None and state is CLAIMING:
+            if index in claims.asked:
+                self._ready.release(index)
+            else:
+                self._ready.withdraw(index)
+        # A claim of any other state is held by processes that have not ended, and released when they have.
+        if claims is not None and (state is CLAIMING or state is READY):
+            commands += claims.withdraw(index)
         if self._backoffs.pop(index, None):
             self._due.clear(index)
         self._move(index, CANCELLED)

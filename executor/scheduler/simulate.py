@@ -13,6 +13,7 @@ from executor.plan.paths import durations
 from executor.scheduler.commands import StartStep, StopStep
 from executor.scheduler.events import StepError, StepFailed, StepSucceeded, Woke
 from executor.scheduler.scheduler import NO_CHANCE, Scheduler, Status
+from executor.scheduler.simulated_ledger import SimulatedLedger, check_satisfiable
 from executor.scheduler.waits import RETRY
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from executor.plan.plan import Plan
     from executor.scheduler.commands import Command
     from executor.scheduler.limits import Limits
+    from executor.scheduler.simulated_ledger import Answer
 
 
 class Interval(NamedTuple):
@@ -50,21 +52,34 @@ class Simulation:
         return max(limits, key=limits.__getitem__) if limits else None
 
 
-def simulate(plan: Plan, limits: Limits, duration_s: Mapping[str, float] | None = None) -> Simulation:
+def simulate(
+    plan: Plan,
+    limits: Limits,
+    duration_s: Mapping[str, float] | None = None,
+    *,
+    pool_limits: Mapping[str, int] | None = None,
+) -> Simulation:
     """How a run of ``plan`` under ``limits`` goes if each step takes as long as ``duration_s`` says of its key.
 
     A step that is not named takes the mean of those that are; without any, each takes 1, and seconds are steps. Every
     attempt succeeds with all of its outputs, but for one that would take longer than its timeout: it is stopped and
-    fails when that is over, and its retry policy applies.
+    fails when that is over, and its retry policy applies. Slots of the pools in ``pool_limits`` are granted by
+    priority, then first come, first served; other pools have no limit, and no other run uses any.
+
+    Raises:
+        ValueError: a step wants more slots of a pool than its limit has.
     """
+    check_satisfiable(plan, pool_limits or {})
     takes_s = dict(zip((step.key for step in plan.steps), durations(plan, duration_s), strict=True))
     scheduler = Scheduler(plan, limits, expected_s=takes_s)
-    run = _Run(takes_s)
+    run = _Run(takes_s, SimulatedLedger(pool_limits or {}))
     run.follow(scheduler.start(0.0))
     while not scheduler.finished:
         wake_at = scheduler.wake_at
-        event: StepSucceeded | StepFailed | Woke
-        if run.stopped:
+        event: StepSucceeded | StepFailed | Answer | Woke
+        if run.answers:
+            event = run.answers.pop(0)
+        elif run.stopped:
             event = run.stop()
         elif run.ends and (wake_at is None or run.ends[0][0] <= wake_at):
             ended = run.end()
@@ -89,17 +104,19 @@ def simulate(plan: Plan, limits: Limits, duration_s: Mapping[str, float] | None 
 
 
 class _Run:
-    """The workers of a run that is not made."""
+    """The workers of a run that is not made, and its share of the pools."""
 
-    def __init__(self, takes_s: Mapping[str, float]) -> None:
+    def __init__(self, takes_s: Mapping[str, float], ledger: SimulatedLedger) -> None:
         self.now = 0.0
         self.order: list[Interval] = []
         self.ends: list[tuple[float, int]] = []  #: a heap: when an attempt ends, and its position in ``order``
         self.running: dict[str, int] = {}  #: key -> position in ``order``
         self.stopped: list[str] = []  #: keys of attempts that were told to stop, and have not ended
+        self.answers: list[Answer] = []  #: of the ledger, that the scheduler was not told yet
         self.width = 0
         self.waits_s: dict[str, float] = {}
         self._takes_s = takes_s
+        self._ledger = ledger
 
     def follow(self, commands: list[Command]) -> None:
         for command in commands:
@@ -113,6 +130,7 @@ class _Run:
             elif isinstance(command, StopStep):
                 self.stopped.append(command.key)
         self.width = max(self.width, len(self.running))
+        self.answers += [answer for _, answer in self._ledger.exchange(commands)]
 
     def end(self) -> StepSucceeded | None:
         """The next attempt ends well; None: it was stopped before."""

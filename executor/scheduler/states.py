@@ -10,6 +10,7 @@ class StepState(Enum):
 
     WAITING = "waiting"  #: for steps that it reads from
     READY = "ready"  #: could start, were it not for a limit
+    CLAIMING = "claiming"  #: could start, but for slots of pools that all runs share
     RUNNING = "running"  #: handed to a worker
     BACKOFF = "backoff"  #: failed, and will be tried again at a known time
     SUCCEEDED = "succeeded"
@@ -27,7 +28,9 @@ S = StepState
 #: Every legal move. One that is missing here is a bug to raise, not a case to handle.
 MOVES: dict[StepState, frozenset[StepState]] = {
     S.WAITING: frozenset({S.READY, S.SKIPPED, S.NOT_RUN, S.CANCELLED}),
-    S.READY: frozenset({S.RUNNING, S.CANCELLED}),
+    S.READY: frozenset({S.CLAIMING, S.RUNNING, S.CANCELLED}),
+    # READY: granted when the run had no room any more; the claim is parked
+    S.CLAIMING: frozenset({S.READY, S.RUNNING, S.CANCELLED}),
     # READY: never begun, no attempt spent; or a retry without delay
     S.RUNNING: frozenset({S.READY, S.SUCCEEDED, S.FAILED, S.BACKOFF, S.CANCELLED}),
     S.BACKOFF: frozenset({S.READY, S.CANCELLED}),

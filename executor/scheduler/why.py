@@ -11,6 +11,8 @@ from executor.scheduler.waits import MAX_CONCURRENT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.scheduler.commands import Wanted
+    from executor.scheduler.events import WaitCause
     from executor.scheduler.limits import BoundLimits
 
 # More names than this are counted rather than listed.
@@ -26,6 +28,26 @@ class LimitUse(NamedTuple):
     held_by: tuple[str, ...]  #: keys of the steps that count against it
 
 
+class ClaimWait(NamedTuple):
+    """The claim of a step that has not started."""
+
+    waited_s: float = 0.0  #: seconds that it has been waiting; 0 where it is parked
+    blockers: tuple[str, ...] = ()  #: the pools in its way, as far as known
+    cause: WaitCause = "full"
+    reason: str = ""  #: what the ledger said of it, for people
+    parked: bool = False  #: it was granted when the run had no room, and keeps its place until there is
+
+
+#: What stands in the way of a claim, where the ledger did not say it in its own words.
+CAUSES: dict[WaitCause, str] = {
+    "full": "too few slots of {} are free",
+    "reserved": "the free slots of {} are kept for a claim that comes first",
+    "paused": "{} is paused",
+    "unsatisfiable": "there are fewer slots of {} in all",
+    "busy": "the ledger could not be asked yet about {}",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
     """What one step waits for, or why it will not run. As text it is one sentence."""
@@ -35,6 +57,9 @@ class Why:
     attempt: int  #: number of the attempt that runs or was the last; 0: none yet
     full: tuple[LimitUse, ...] = ()  #: of a ready step: every limit that holds it back, max_concurrent first
     ahead: int = 0  #: of a ready step: ready steps that come before it
+    wanted: Wanted = ()  #: of a ready or claiming step: the slots of pools without which it does not start
+    claim: ClaimWait | None = None  #: how its claim of these stands; None: it has none yet
+    claims_before: int = 0  #: of a ready step that no limit holds back: claims of steps like it that wait
     upstream: tuple[tuple[str, StepState], ...] = ()  #: of a waiting step: what it waits for, and how that stands
     retry_in_s: float | None = None  #: seconds until its next attempt may start; None: it is not between attempts
     lingering: bool = False  #: its last attempt is over, but processes of it have not ended and keep its slot
@@ -59,7 +84,9 @@ class Why:
                 before = (
                     f"; {self.ahead} ready step{'s are' if self.ahead > 1 else ' is'} before it" if self.ahead else ""
                 )
-                return (f"is ready and waits for {limits}" if limits else "is ready") + before
+                return (f"is ready and waits for {limits}" if limits else "is ready") + before + self._ready_for_pools()
+            case StepState.CLAIMING:
+                return self._claiming()
             case StepState.BACKOFF:
                 wait = f"{self.retry_in_s or 0.0:.1f} s"
                 return f"failed in attempt {self.attempt}; the next starts in {wait} at the earliest"
@@ -74,6 +101,22 @@ class Why:
             case StepState.SUCCEEDED | StepState.FAILED | StepState.CANCELLED:
                 return f"{self.state.value} in attempt {self.attempt}" if self.attempt else f"was {self.state.value}"
 
+    def _ready_for_pools(self) -> str:
+        if self.claim is not None:
+            return f"; its claim of {_slots(self.wanted)} is parked, and keeps its place until this run has room"
+        if self.claims_before:
+            others = f"{self.claims_before} claim{'s' if self.claims_before > 1 else ''} of steps like it"
+            return f"; for {_slots(self.wanted)}, {others} are looked at first"
+        return ""
+
+    def _claiming(self) -> str:
+        claim = self.claim or ClaimWait()
+        text = f"has waited {claim.waited_s:.1f} s for {_slots(self.wanted)}"
+        if claim.cause == "unsatisfiable":
+            text += ", which is unsatisfiable until a limit is raised"
+        pools = _listed([f"pool {pool!r}" for pool in claim.blockers], "pools")
+        return f"{text}: {claim.reason or CAUSES[claim.cause].format(pools)}"
+
 
 def full_limits(
     bound: BoundLimits, max_concurrent: int, keys: Sequence[str], holders: Sequence[int], index: int
@@ -87,6 +130,10 @@ def full_limits(
         if len(held_by) >= bound.capacity[counter]:
             full.append(LimitUse(bound.names[counter], len(held_by), bound.capacity[counter], held_by))
     return tuple(full)
+
+
+def _slots(wanted: Wanted) -> str:
+    return " and ".join(f"{slots} slot{'s' if slots > 1 else ''} of pool {pool!r}" for pool, slots in wanted)
 
 
 def _listed(names: Sequence[str], what: str) -> str:

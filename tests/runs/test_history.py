@@ -39,6 +39,7 @@ from executor.scheduler.events import (
     StepStarted,
     StepSucceeded,
     StoredValue,
+    WaitCause,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
         st.none() | st.integers(min_value=-64, max_value=255),
     ),
     "freed": st.booleans(),
+    "token": COUNT,
+    "pools": st.lists(TEXT).map(tuple),
+    "cause": st.sampled_from(get_args(WaitCause)),
     "lingered": st.booleans(),
     "retries": st.booleans(),
     "kill": st.booleans(),

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from executor.scheduler.ready import ReadyQueue
     from executor.scheduler.scheduler import Scheduler
 
-# In the order of their imports. Events, commands, states and limits are values, and stay the same in every copy.
-MODULES = ["deadlines", "retries", "skips", "waits", "ready", "order", "scheduler"]
+# In the order of their imports. Events, commands and states are values, and stay the same in every copy.
+MODULES = ["limits", "deadlines", "retries", "skips", "waits", "claims", "ready", "order", "scheduler"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ MUTANTS = [
     Mutant(
         says="a step's tags are not counted when it starts",
         module="ready",
-        old="self.used[counter] += 1",
-        new="self.used[counter] += 0",
+        old="        used[counter] += 1",
+        new="        used[counter] += 0",
     ),
     Mutant(
         says="a counter is not freed when a step ends",
@@ -87,13 +87,13 @@ MUTANTS = [
     Mutant(
         says="the slot is free with the result, although its processes live on",
         module="scheduler",
-        old="        if freed:\n            self._free(index)",
-        new="        self._free(index)",
+        old="        if freed:\n            self._free(index, commands)",
+        new="        self._free(index, commands)",
     ),
     Mutant(
         says="a slot that is freed later stays taken",
         module="scheduler",
-        old="        self._free(index)\n        backoff = ",
+        old="        self._free(index, commands)\n        backoff = ",
         new="        backoff = ",
     ),
     Mutant(
@@ -409,7 +409,291 @@ MUTANTS = [
         old="if counts[SUCCEEDED] + counts[SKIPPED] == len(self._keys):",
         new="if counts[SUCCEEDED] == len(self._keys):",
     ),
+    # --- claims: how many wait
+    Mutant(
+        says="one claim more waits than may",
+        module="ready",
+        old="scarce = self._scarce(counters, claims)",
+        new="scarce = self._scarce(counters, claims - 1)",
+    ),
+    Mutant(
+        says="no claim more waits than could start",
+        module="ready",
+        old="scarce = self._scarce(counters, claims)",
+        new="scarce = self._scarce(counters, claims + 1)",
+    ),
+    Mutant(
+        says="claims are bounded by max_concurrent alone",
+        module="ready",
+        old="            if self._capacity[counter] - self.used[counter] < least:",
+        new="            if False:",
+    ),
+    Mutant(
+        says="claims that want different slots are counted together",
+        module="limits",
+        old="(tuple(sorted(counters)), tuple(sorted(step.pools.items())), step.priority)",
+        new="(tuple(sorted(counters)), ((min(step.pools), 1),), step.priority)",
+    ),
+    Mutant(
+        says="claims of low priority are counted against an urgent one",
+        module="limits",
+        old="tuple(sorted(step.pools.items())), step.priority)",
+        new="tuple(sorted(step.pools.items())), 0)",
+    ),
+    Mutant(
+        says="a claim that waits is not counted",
+        module="ready",
+        old="self._claims[self._signature_of[index]] += 1",
+        new="self._claims[self._signature_of[index]] += 0",
+    ),
+    Mutant(
+        says="a claim that waits no longer is still counted",
+        module="ready",
+        old="self._claims[signature] -= 1",
+        new="self._claims[signature] -= 0",
+    ),
+    Mutant(
+        says="a crowded queue is not opened when max_concurrent has room",
+        module="ready",
+        old="            self._open_crowds(ROOM, self.room)\n",
+        new="",
+    ),
+    Mutant(
+        says="a crowded queue is not opened when its tag limit has room",
+        module="ready",
+        old="                self._open_crowds(counter, self._capacity[counter] - self.used[counter])",
+        new="                pass",
+    ),
+    Mutant(
+        says="a crowded queue is not opened when one of its claims waits no longer",
+        module="ready",
+        old="        if where is not None:",
+        new="        if False:",
+    ),
+    Mutant(
+        says="when a queue turns out to be crowded, the next on its limit is not opened",
+        module="ready",
+        old="                    self._crowd(signature, scarce, claims)\n                    self._open_next(counters)",
+        new="                    self._crowd(signature, scarce, claims)",
+    ),
+    Mutant(
+        says="the steps of a crowded queue are lost when it is opened",
+        module="ready",
+        old="        if queue:\n            heappush(self._heads, queue[0])",
+        new="        pass",
+    ),
+    # --- claims: what they take of the run's limits
+    Mutant(
+        says="a step with pools starts without asking",
+        module="scheduler",
+        old="if claims is not None and claims.wants(index):\n                self._move",
+        new="if False:\n                self._move",
+    ),
+    Mutant(
+        says="a claim that waits keeps its share of the limits",
+        module="ready",
+        old="        self.release(index)\n",
+        new="",
+    ),
+    Mutant(
+        says="the room of a claim is not kept while the ledger is asked",
+        module="scheduler",
+        old="                commands.append(claims.ask(index, self._attempts[index] + 1, waited, now))",
+        new="                commands.append(claims.ask(index, self._attempts[index] + 1, waited, now))\n"
+        "                self._ready.wait(index)",
+    ),
+    Mutant(
+        says="a grant does not look at max_concurrent",
+        module="ready",
+        old="giving = [] if self.room and self._full(counters) is None",
+        new="giving = [] if self._full(counters) is None",
+    ),
+    Mutant(
+        says="a grant does not look at the tag limits",
+        module="ready",
+        old="giving = [] if self.room and self._full(counters) is None",
+        new="giving = [] if self.room",
+    ),
+    Mutant(
+        says="a step that starts by a late grant counts against no tag limit",
+        module="ready",
+        old="        self._count(counters)\n        return giving",
+        new="        return giving",
+    ),
+    Mutant(
+        says="a step that starts by a late grant does not count against max_concurrent",
+        module="ready",
+        old="        self.room -= 1\n        self._count",
+        new="        self._count",
+    ),
+    Mutant(
+        says="a grant that finds the run full starts the step",
+        module="ready",
+        old="return giving if room and all(left.values()) else None",
+        new="return giving",
+    ),
+    Mutant(
+        says="nobody who is asked gives way to a grant",
+        module="scheduler",
+        old="self._ready.grant(index, claims.asked)",
+        new="self._ready.grant(index, ())",
+    ),
+    Mutant(
+        says="those who are asked give way although it does not help",
+        module="ready",
+        old="                continue  # it is in nobody's way",
+        new="                pass",
+    ),
+    Mutant(
+        says="the first in the order gives way, not the last",
+        module="ready",
+        old="sorted(asked, key=self._rank.__getitem__, reverse=True)",
+        new="sorted(asked, key=self._rank.__getitem__)",
+    ),
+    Mutant(
+        says="who gave way still has the room that is kept for a question",
+        module="claims",
+        old="        self.asked.remove(index)",
+        new="        pass",
+    ),
+    Mutant(
+        says="a grant for which room was kept takes room again",
+        module="scheduler",
+        old='[] if stood == "asked" else self._ready.grant(index, claims.asked)',
+        new="self._ready.grant(index, claims.asked)",
+    ),
+    # --- claims: what the ledger is told, and what it says
+    Mutant(
+        says="slots are not handed back",
+        module="scheduler",
+        old="            commands.append(claims.hand_back(index))",
+        new="            claims.hand_back(index)",
+    ),
+    Mutant(
+        says="a parked claim loses its place",
+        module="claims",
+        old="        if claim is None:\n            claim = self._claims[index]",
+        new='        if claim is None or claim.stands == "parked":\n            claim = self._claims[index]',
+    ),
+    Mutant(
+        says="a grant that was told before counts again",
+        module="claims",
+        old="if claim is None or token <= self._tokens.get(index, -1):",
+        new="if claim is None:",
+    ),
+    Mutant(
+        says="only the tokens of the present claim are remembered",
+        module="claims",
+        old="if claim is None or token <= self._tokens.get(index, -1):",
+        new="if claim is None or token <= claim.token:",
+    ),
+    Mutant(
+        says="a parked claim is granted",
+        module="claims",
+        old='claim.stands in ("asked", "waiting")',
+        new='claim.stands != "held"',
+    ),
+    Mutant(
+        says="slots are not released at the end",
+        module="scheduler",
+        old="            commands.append(self._claims.release(index))",
+        new="            self._claims.release(index)",
+    ),
+    Mutant(
+        says="slots are released after others are asked for",
+        module="scheduler",
+        old="        self._start_ready(now, commands)\n        return commands\n\n    @property",
+        new="        self._start_ready(now, commands)\n"
+        '        commands.sort(key=lambda command: "Release" in type(command).__name__)\n'
+        "        return commands\n\n    @property",
+    ),
+    Mutant(
+        says="a step starts without the token of its grant",
+        module="scheduler",
+        old="        started.token = event.token\n",
+        new="",
+    ),
+    Mutant(
+        says="the run's priority is not that of its claims",
+        module="claims",
+        old="priority = self._run_priority + self._priority[index]",
+        new="priority = self._priority[index]",
+    ),
+    Mutant(
+        says="the claim of a cancelled step is not withdrawn",
+        module="scheduler",
+        old="            commands += claims.withdraw(index)",
+        new="            claims.withdraw(index)",
+    ),
+    Mutant(
+        says="a cancelled step withdraws what its processes hold",
+        module="scheduler",
+        old="if claims is not None and (state is CLAIMING or state is READY):",
+        new="if claims is not None:",
+    ),
+    Mutant(
+        says="the room that was kept for a cancelled claim stays taken",
+        module="scheduler",
+        old="                self._ready.release(index)\n",
+        new="                pass\n",
+    ),
+    Mutant(
+        says="a cancelled claim is still counted among those that wait",
+        module="scheduler",
+        old="                self._ready.withdraw(index)\n",
+        new="                pass\n",
+    ),
+    Mutant(
+        says="the run is finished while a claim waits",
+        module="scheduler",
+        old=" or counts[CLAIMING]",
+        new="",
+    ),
     # --- waits by cause
+    Mutant(
+        says="the wait for slots is not counted",
+        module="claims",
+        old="claim.waited_s.get(cause, 0.0) + now - claim.since",
+        new="claim.waited_s.get(cause, 0.0)",
+    ),
+    Mutant(
+        says="what is in the way now is counted for the time before",
+        module="claims",
+        old="        self._count(index, claim, now)\n        claim.blockers, claim.cause, claim.reason ="
+        " tuple(event.pools), event.cause, event.reason\n",
+        new="        claim.blockers, claim.cause, claim.reason = tuple(event.pools), event.cause, event.reason\n"
+        "        self._count(index, claim, now)\n",
+    ),
+    Mutant(
+        says="the wait before the slots were asked for is forgotten",
+        module="claims",
+        old="        for cause, seconds in waited:\n",
+        new="        for cause, seconds in ():\n",
+    ),
+    Mutant(
+        says="the waits from before it was parked are forgotten",
+        module="claims",
+        old='            claim.stands = "asked"\n',
+        new='            claim.stands = "asked"\n            claim.waited_s.clear()\n',
+    ),
+    Mutant(
+        says="the wait behind claims for the same slots is nobody's",
+        module="waits",
+        old="        if pool_cause is not None:\n            causes.append",
+        new="        if False:\n            causes.append",
+    ),
+    Mutant(
+        says="a full tag limit is counted as a wait for pools as well",
+        module="waits",
+        old="return self._clear[counters].read(self._idle_s) if counters else self._idle_s",
+        new="return self._idle_s",
+    ),
+    Mutant(
+        says="the second of two full tag limits counts as a wait for pools",
+        module="waits",
+        old="        if not self._full:\n            self._seconds += idle_s",
+        new="        if True:\n            self._seconds += idle_s",
+    ),
     Mutant(
         says="a tag limit's clock runs while max_concurrent is full",
         module="scheduler",

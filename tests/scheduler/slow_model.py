@@ -9,10 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.scheduler.commands import Command, Record, StartStep, StopStep
+from executor.scheduler.commands import (
+    ClaimSlots,
+    Command,
+    HandBackSlots,
+    Record,
+    ReleaseSlots,
+    StartStep,
+    StopStep,
+    UnparkClaim,
+    WithdrawClaim,
+)
 from executor.scheduler.events import (
     CancelRequested,
     SlotFreed,
+    SlotsGranted,
+    SlotsWaiting,
     StepCancelled,
     StepFailed,
     StepNotRun,
@@ -42,7 +54,10 @@ class Row:
     step: Step
     state: S = S.WAITING
     attempt: int = 0
-    holds_slot: bool = False
+    holds_slot: bool = False  #: also while the ledger is asked
+    claim: str | None = None  #: asked, waiting, parked or held
+    token: int = 0  #: the latest
+    blockers: tuple[str, ...] = ()
     missing: set[str] = field(default_factory=set)
     waited: dict[str, float] = field(default_factory=dict)
     stopping: str | None = None
@@ -55,9 +70,16 @@ class SlowScheduler:
     """Says what ``Scheduler`` should say."""
 
     def __init__(
-        self, plan: Plan, limits: Limits, *, retries: bool = True, expected_s: Mapping[str, float] | None = None
+        self,
+        plan: Plan,
+        limits: Limits,
+        *,
+        retries: bool = True,
+        expected_s: Mapping[str, float] | None = None,
+        run_priority: int = 0,
     ) -> None:
         self.plan, self.limits, self.retries = plan, limits, retries
+        self.run_priority = run_priority
         self.expected_s = expected_s or {}
         self.rows = [Row(step) for step in plan.steps]
         self.cancelled = False
@@ -93,7 +115,37 @@ class SlowScheduler:
         return full
 
     def has_room(self) -> bool:
-        return sum(row.holds_slot for row in self.rows) < self.limits.max_concurrent
+        return self.room() > 0
+
+    def room(self) -> int:
+        return self.limits.max_concurrent - sum(row.holds_slot for row in self.rows)
+
+    def free_capacity(self, step: Step) -> int:
+        """How many steps with the limits of this one could start now."""
+        free = [self.room()]
+        for _, limit, value in self.counts_against(step):
+            used = sum(
+                row.holds_slot
+                and any((other, shared) == (limit, value) for _, other, shared in self.counts_against(row.step))
+                for row in self.rows
+            )
+            free.append(limit.limit - used)
+        return min(free)
+
+    def claims_like(self, step: Step) -> int:
+        """How many claims wait of steps with the same limits, priority, and slots wanted."""
+        return sum(
+            row.claim == "waiting"
+            and (row.step.pools, row.step.priority) == (step.pools, step.priority)
+            and self.counts_against(row.step) == self.counts_against(step)
+            for row in self.rows
+        )
+
+    def is_crowded(self, step: Step) -> bool:
+        return bool(step.pools) and self.claims_like(step) > self.free_capacity(step)
+
+    def pool_cause(self, row: Row) -> str:
+        return "pool " + " + ".join(row.blockers or sorted(row.step.pools))
 
     def remaining(self, index: int) -> float:
         """Length of the longest path from this step down."""
@@ -109,8 +161,16 @@ class SlowScheduler:
         """The steps that fit every limit now, the first to start first."""
         if not self.has_room():
             return []
-        fitting = [row for row in self.rows if row.state is S.READY and not self.full_limits(row.step)]
-        return sorted(fitting, key=lambda r: (-r.step.priority, -self.remaining(r.step.index), r.step.index))
+        fitting = [
+            row
+            for row in self.rows
+            if row.state is S.READY and not self.full_limits(row.step) and not self.is_crowded(row.step)
+        ]
+        return sorted(fitting, key=self.place)
+
+    def place(self, row: Row) -> tuple[float, float, int]:
+        """Where a step stands in the order."""
+        return (-row.step.priority, -self.remaining(row.step.index), row.step.index)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -123,24 +183,69 @@ class SlowScheduler:
         self.now = now
         for row in self.rows:
             if row.state is S.READY:
-                for cause in self.full_limits(row.step) if self.has_room() else ["max_concurrent"]:
+                causes = self.full_limits(row.step) if self.has_room() else ["max_concurrent"]
+                for cause in causes or [self.pool_cause(row)]:
                     row.waited[cause] = row.waited.get(cause, 0.0) + passed
+            elif row.state is S.CLAIMING:
+                cause = self.pool_cause(row)
+                row.waited[cause] = row.waited.get(cause, 0.0) + passed
         commands: list[Command] = []
         if isinstance(event, CancelRequested):
             self.cancel(event, commands)
         elif isinstance(event, StepSucceeded | StepFailed | StepReturned | SlotFreed):
             row = self.rows[self.plan.index_of[event.key]]
             if isinstance(event, SlotFreed):
-                if row.holds_slot and row.state is not S.RUNNING and row.attempt == event.attempt:
-                    row.holds_slot = False
+                held = row.holds_slot and row.state is not S.CLAIMING
+                if held and row.state is not S.RUNNING and row.attempt == event.attempt:
+                    self.free(row, commands)
             elif row.state is S.RUNNING and row.attempt == event.attempt:
                 self.end(row, event, commands)
+        elif isinstance(event, SlotsGranted | SlotsWaiting):
+            row = self.rows[self.plan.index_of[event.key]]
+            if row.state is S.CLAIMING and row.attempt + 1 == event.attempt:
+                self.answer(row, event, commands)
         return commands + self.settle(now)
+
+    def answer(self, row: Row, event: SlotsGranted | SlotsWaiting, commands: list[Command]) -> None:
+        """The ledger says something of a claim that needs slots."""
+        if isinstance(event, SlotsWaiting):
+            row.claim, row.holds_slot = "waiting", False
+            row.blockers = event.pools
+        elif event.token > row.token:
+            row.token = event.token
+            row.blockers = ()
+            if row.claim == "asked" or self.give_way(row):
+                row.claim = "held"
+                self.start_step(row, commands)
+            else:
+                row.claim, row.state = "parked", S.READY
+                commands.append(HandBackSlots(row.step.key, row.attempt + 1, row.token))
+
+    def give_way(self, row: Row) -> bool:
+        """Whether a step can start, if those that are asked give back their room as far as it is in the way."""
+        giving = []
+        for other in sorted((row for row in self.rows if row.claim == "asked"), key=self.place, reverse=True):
+            names = [name for name, _, _ in self.counts_against(other.step)]
+            if not self.has_room() or set(names) & set(self.full_limits(row.step)):
+                other.holds_slot = False
+                giving.append(other)
+        fits = self.has_room() and not self.full_limits(row.step)
+        for other in giving:
+            other.holds_slot, other.claim = not fits, "waiting" if fits else "asked"
+        return fits
+
+    def free(self, row: Row, commands: list[Command]) -> None:
+        """The processes of an attempt are gone."""
+        row.holds_slot = False
+        if row.claim is not None:
+            row.claim = None
+            commands.append(ReleaseSlots(row.step.key, row.attempt, row.token))
 
     def end(self, row: Row, event: StepSucceeded | StepFailed | StepReturned, commands: list[Command]) -> None:
         """An attempt is over."""
         stopping, row.stopping, row.deadline = row.stopping, None, None
-        row.holds_slot = not isinstance(event, StepReturned) and not event.freed
+        if isinstance(event, StepReturned) or event.freed:
+            self.free(row, commands)
         if isinstance(event, StepReturned):
             row.attempt -= 1
             if stopping == "cancelled":
@@ -182,7 +287,10 @@ class SlowScheduler:
                 commands.append(StopStep(row.step.key, row.attempt, "cancelled", event.kill))
                 row.stopping, row.deadline = "cancelled", None
         for row in chosen:
-            if row.state in {S.WAITING, S.READY, S.BACKOFF}:
+            if row.state in {S.WAITING, S.READY, S.CLAIMING, S.BACKOFF}:
+                if row.claim in {"asked", "waiting", "parked"}:
+                    row.claim, row.holds_slot = None, False
+                    commands.append(WithdrawClaim(row.step.key, row.attempt + 1))
                 row.state = S.CANCELLED
                 commands.append(Record(StepCancelled(row.step.key)))
         self.cancelled = self.cancelled or not event.keys
@@ -220,14 +328,30 @@ class SlowScheduler:
                 row.waited["retry"] = now - row.failed_at
         while rows := self.may_start():
             row = rows[0]
-            row.state, row.holds_slot = S.RUNNING, True
-            row.attempt += 1
-            if row.step.timeout_s is not None:
-                row.deadline = now + row.step.timeout_s
-            causes = sorted((cause, round(seconds, 6)) for cause, seconds in row.waited.items())
-            row.waited = {}
-            commands.append(StartStep(row.step.key, row.attempt, tuple(cause for cause in causes if cause[1] > 0)))
+            if row.step.pools:
+                self.ask(row, commands)
+            else:
+                self.start_step(row, commands)
         return commands
+
+    def ask(self, row: Row, commands: list[Command]) -> None:
+        key, attempt = row.step.key, row.attempt + 1
+        if row.claim is None:
+            priority = self.run_priority + row.step.priority
+            commands.append(ClaimSlots(key, attempt, tuple(sorted(row.step.pools.items())), priority))
+        else:
+            commands.append(UnparkClaim(key, attempt))
+        row.state, row.claim, row.holds_slot, row.blockers = S.CLAIMING, "asked", True, ()
+
+    def start_step(self, row: Row, commands: list[Command]) -> None:
+        row.state, row.holds_slot = S.RUNNING, True
+        row.attempt += 1
+        if row.step.timeout_s is not None:
+            row.deadline = self.now + row.step.timeout_s
+        causes = sorted((cause, round(seconds, 6)) for cause, seconds in row.waited.items())
+        row.waited = {}
+        waited = tuple(cause for cause in causes if cause[1] > 0)
+        commands.append(StartStep(row.step.key, row.attempt, waited, row.token if row.claim else None))
 
     def reasons_to_skip(self, row: Row) -> list[tuple[int, str]]:
         """The outputs that were left out and that the step cannot do without."""

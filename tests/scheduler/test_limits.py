@@ -47,6 +47,26 @@ def test_steps_that_count_against_the_same_limits_share_a_signature() -> None:
     assert len(bound.signatures) == 3
 
 
+def test_steps_that_want_other_slots_or_have_another_priority_do_not_share_a_signature() -> None:
+    plan = plan_of(
+        "none",
+        step("db", pools={"db": 1}),
+        step("db_too", pools={"db": 1}),
+        step("two", pools={"db": 2}),
+        step("both", pools={"db": 1, "api": 1}),
+        step("urgent", pools={"db": 1}, priority=1),
+        step("none_urgent", priority=1),
+    )
+    bound = bind(Limits(max_concurrent=1), plan)
+    assert bound.signature_of == (0, 1, 1, 2, 3, 4, 0)
+    assert bound.signatures == ((),) * 5
+    assert bound.wanted == ((), (("db", 1),), (("db", 2),), (("api", 1), ("db", 1)), (("db", 1),))
+
+
+def test_a_plan_without_pools_wants_nothing() -> None:
+    assert bind(Limits(max_concurrent=1), PLAN).wanted == ()
+
+
 def test_a_limit_that_no_step_counts_against_is_named() -> None:
     unused = TagLimit(key="dbb", limit=1)
     assert bind(tags(unused, TagLimit(key="db", limit=1)), PLAN).unmatched == (unused,)

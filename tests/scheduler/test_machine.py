@@ -1,4 +1,4 @@
-"""Whatever workers report, in whatever order: the promises of ``world.py`` hold, and the run comes to its end."""
+"""Whatever workers report and the ledger grants, in any order: the promises hold, and the run comes to its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHICH = st.integers(0, 30)
 
 
 class Runs(RuleBasedStateMachine):
-    """One run of a random plan under random limits; the rules are what workers and people can do to it."""
+    """One run of a random plan under random limits; the rules are what workers, the ledger and people can do."""
 
     world: World
 
@@ -60,6 +60,28 @@ class Runs(RuleBasedStateMachine):
         lingering = list(self.world.lingering.items())
         self.world.tell(SlotFreed(*lingering[which % len(lingering)]))
 
+    @precondition(lambda self: bool(self.world.ledger.waiting()))
+    @rule(which=WHICH, told=st.booleans())
+    def grant(self, which: int, told: bool) -> None:
+        waiting = self.world.ledger.waiting()
+        self.world.ledger.grant(waiting[which % len(waiting)])
+        if told:
+            self.world.deliver(-1)
+
+    @precondition(lambda self: bool(self.world.ledger.waiting()))
+    @rule(which=WHICH, named=st.booleans(), told=st.booleans())
+    def do_not_grant(self, which: int, named: bool, told: bool) -> None:
+        waiting = self.world.ledger.waiting()
+        key = waiting[which % len(waiting)]
+        self.world.ledger.block(key, tuple(sorted(self.world.plan.step(key).pools)[:1]) if named else ())
+        if told:
+            self.world.deliver(-1)
+
+    @precondition(lambda self: bool(self.world.ledger.undelivered))
+    @rule(which=WHICH)
+    def deliver(self, which: int) -> None:
+        self.world.deliver(which % len(self.world.ledger.undelivered))
+
     @rule()
     def wake(self) -> None:
         self.world.tell(Woke())
@@ -91,14 +113,18 @@ class Runs(RuleBasedStateMachine):
             self.world.check()
 
     def teardown(self) -> None:
-        """Let everything that still runs succeed: the run must end."""
+        """Let everything that still runs succeed, and every claim be granted: the run must end."""
         if not hasattr(self, "world"):
             return
         world = self.world
-        for _ in range(10 * len(world.plan) + 10):
+        for _ in range(20 * len(world.plan) + 10 + len(world.ledger.undelivered)):
             if world.real.finished:
                 break
-            if world.lingering:
+            if world.ledger.undelivered:
+                world.deliver(0)
+            elif waiting := world.ledger.waiting():
+                world.ledger.grant(waiting[0])
+            elif world.lingering:
                 world.tell(SlotFreed(*next(iter(world.lingering.items()))))
             elif world.running:
                 world.tell(StepSucceeded(*next(iter(world.running.items()))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from slow_queue import play_queue
@@ -12,9 +13,16 @@ from executor.scheduler.limits import BoundLimits
 from executor.scheduler.ready import ReadyQueue
 from executor.scheduler.waits import WaitClock
 
+if TYPE_CHECKING:
+    from executor.scheduler.commands import Wanted
+
 
 def queue_of(
-    signatures: list[tuple[int, ...]], of_step: list[int], capacity: list[int], max_concurrent: int = 100
+    signatures: list[tuple[int, ...]],
+    of_step: list[int],
+    capacity: list[int],
+    max_concurrent: int = 100,
+    wanted: tuple[Wanted, ...] = (),
 ) -> ReadyQueue:
     """A queue of steps that start in the order of their indexes."""
     bound = BoundLimits(
@@ -23,6 +31,7 @@ def queue_of(
         signatures=tuple(signatures),
         signature_of=tuple(of_step),
         unmatched=(),
+        wanted=wanted,
     )
     return ReadyQueue(bound, max_concurrent, range(len(of_step)), WaitClock(bound))
 
@@ -102,6 +111,36 @@ def test_a_step_costs_the_same_number_of_heap_operations_however_many_wait(
 
     for name in ("heappush", "heappop", "heapreplace"):
         counted(name)
+    pools: tuple[Wanted, ...] = ((("db", 1),),) * len(signatures)
+
+    def operations_per_claim(size: int) -> float:
+        """As below, but every claim has to wait before it is granted."""
+        nonlocal operations
+        operations = 0
+        capacity = [2] * (1 + max((counter for signature in signatures for counter in signature), default=0))
+        random = Random(size)
+        queue = queue_of(signatures, [random.randrange(len(signatures)) for _ in range(size)], capacity, 4, pools)
+        for index in random.sample(range(size), size):
+            queue.add(index)
+        waiting: list[int] = []
+        running: list[int] = []
+        finished = 0
+        while finished < size:
+            while asked := take_all(queue):
+                for index in asked:
+                    queue.wait(index)
+                waiting += asked
+            random.shuffle(waiting)
+            for index in waiting[:3]:
+                waiting.remove(index)
+                if queue.grant(index, ()) is None:
+                    queue.add(index)
+                else:
+                    running.append(index)
+            while running:
+                queue.release(running.pop())
+                finished += 1
+        return operations / size
 
     def operations_per_step(size: int) -> float:
         nonlocal operations
@@ -123,3 +162,6 @@ def test_a_step_costs_the_same_number_of_heap_operations_however_many_wait(
     few, many = operations_per_step(500), operations_per_step(8000)
     assert many < 1.1 * few
     assert many < 12
+    few, many = operations_per_claim(500), operations_per_claim(8000)
+    assert many < 1.1 * few
+    assert many < 24

@@ -71,3 +71,43 @@ def test_a_plan_without_steps_takes_no_time() -> None:
 def test_a_step_without_a_known_duration_takes_the_mean_of_the_others() -> None:
     simulation = simulate(plan_of("a", "b", "c"), Limits(max_concurrent=3), {"a": 1.0, "b": 3.0})
     assert [interval.end_s for interval in simulation.order if interval.key == "c"] == [2.0]
+
+
+def test_a_pool_holds_back_the_steps_that_use_it() -> None:
+    plan = plan_of(*[step(f"q{number}", pools={"db": 1}) for number in range(4)], "free")
+    simulation = simulate(plan, Limits(max_concurrent=4), pool_limits={"db": 1})
+    assert simulation.makespan_s == 4.0
+    assert simulation.width == 2
+    assert simulation.waits_s == {"pool db": 1.0 + 2.0 + 3.0}
+    assert simulation.binds == "pool db"
+    assert simulate(plan, Limits(max_concurrent=5), pool_limits={"db": 4}).makespan_s == 1.0
+
+
+def test_a_pool_without_a_limit_holds_nobody_back() -> None:
+    plan = plan_of(*[step(f"q{number}", pools={"db": 9}) for number in range(4)])
+    simulation = simulate(plan, Limits(max_concurrent=4))
+    assert (simulation.makespan_s, simulation.binds) == (1.0, None)
+
+
+def test_a_wide_claim_is_not_overtaken_by_narrow_ones_for_ever() -> None:
+    narrow = [step(f"n{number}", pools={"db": 1}) for number in range(6)]
+    plan = plan_of(*narrow[:2], step("wide", pools={"db": 2}), *narrow[2:])
+    simulation = simulate(plan, Limits(max_concurrent=8), pool_limits={"db": 2})
+    assert [interval.start_s for interval in simulation.order if interval.key == "wide"] == [1.0]
+    assert simulation.makespan_s == 4.0
+
+
+def test_slots_are_free_between_two_attempts() -> None:
+    plan = plan_of(
+        step("slow", pools={"db": 1}, timeout_s=2.0, retry=RetryPolicy(1, delay=3.0)), step("other", pools={"db": 1})
+    )
+    simulation = simulate(plan, Limits(max_concurrent=2), {"slow": 5.0, "other": 1.0}, pool_limits={"db": 1})
+    assert [interval for interval in simulation.order if interval.key == "other"] == [Interval("other", 1, 2, 3)]
+    assert simulation.makespan_s == 7.0
+
+
+@pytest.mark.parametrize(("limit", "slots"), [(1, 2), (0, 1)])
+def test_a_step_that_could_never_have_its_slots_is_an_error_that_names_it(limit: int, slots: int) -> None:
+    plan = plan_of(step("a", pools={"db": slots}))
+    with pytest.raises(ValueError, match=f"step 'a' wants {slots} slots? of pool 'db', whose limit is {limit}; "):
+        simulate(plan, Limits(max_concurrent=1), pool_limits={"db": limit})

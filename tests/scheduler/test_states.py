@@ -27,4 +27,8 @@ def test_the_ends_are_the_five_outcomes() -> None:
 
 
 def test_a_step_never_starts_without_having_been_ready() -> None:
-    assert {state for state, after in MOVES.items() if StepState.RUNNING in after} == {StepState.READY}
+    assert {state for state, after in MOVES.items() if StepState.RUNNING in after} == {
+        StepState.READY,
+        StepState.CLAIMING,
+    }
+    assert {state for state, after in MOVES.items() if StepState.CLAIMING in after} == {StepState.READY}

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from builders import scheduler_of, step
 
 from executor.authoring.retry import RetryPolicy
 from executor.config.settings import TagLimit
-from executor.scheduler.events import CancelRequested, StepError, StepFailed, StepSucceeded, Woke
+from executor.scheduler.events import (
+    CancelRequested,
+    SlotsGranted,
+    SlotsWaiting,
+    StepError,
+    StepFailed,
+    StepSucceeded,
+    WaitCause,
+    Woke,
+)
 from executor.scheduler.states import StepState
 from executor.scheduler.why import LimitUse
 
@@ -95,3 +105,72 @@ def test_a_step_that_will_never_run_names_the_reason() -> None:
     assert str(scheduler.why("below", now=2.0)) == "step 'below' was not run, because 'bad' did not succeed"
     assert str(scheduler.why("skipped", now=2.0)) == "step 'skipped' was skipped, because branch.result was left out"
     assert str(scheduler.why("never", now=2.0)) == "step 'never' was cancelled"
+
+
+def test_a_step_that_waits_for_slots_names_them_and_says_for_how_long() -> None:
+    scheduler = scheduler_of(step("a", pools={"db": 2, "api": 1}))
+    scheduler.start(now=0.0)
+    scheduler.handle(SlotsWaiting("a", 1, ("db",)), now=1.0)
+    why = scheduler.why("a", now=3.5)
+    assert why.state is StepState.CLAIMING
+    assert why.wanted == (("api", 1), ("db", 2))
+    assert str(why) == (
+        "step 'a' has waited 3.5 s for 1 slot of pool 'api' and 2 slots of pool 'db': "
+        "too few slots of pool 'db' are free"
+    )
+
+
+def test_what_the_ledger_says_of_a_wait_is_said_in_its_own_words() -> None:
+    scheduler = scheduler_of(step("a", pools={"db": 1}))
+    scheduler.start(now=0.0)
+    scheduler.handle(SlotsWaiting("a", 1, ("db",), "full", "pool 'db' (1 of 1 held by run 7f3a load)"), now=0.0)
+    assert str(scheduler.why("a", now=2.0)) == (
+        "step 'a' has waited 2.0 s for 1 slot of pool 'db': pool 'db' (1 of 1 held by run 7f3a load)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "text"),
+    [
+        ("full", ": too few slots of pool 'db' are free"),
+        ("reserved", ": the free slots of pool 'db' are kept for a claim that comes first"),
+        ("paused", ": pool 'db' is paused"),
+        (
+            "unsatisfiable",
+            ", which is unsatisfiable until a limit is raised: there are fewer slots of pool 'db' in all",
+        ),
+        ("busy", ": the ledger could not be asked yet about pool 'db'"),
+    ],
+)
+def test_every_cause_of_a_wait_for_slots_has_its_words(cause: WaitCause, text: str) -> None:
+    scheduler = scheduler_of(step("a", pools={"db": 3}))
+    scheduler.start(now=0.0)
+    scheduler.handle(SlotsWaiting("a", 1, cause=cause), now=0.0)
+    assert str(scheduler.why("a", now=0.0)) == f"step 'a' has waited 0.0 s for 3 slots of pool 'db'{text}"
+
+
+def test_a_step_whose_claim_is_parked_says_so_beside_the_limit_that_holds_it_back() -> None:
+    scheduler = scheduler_of(step("a", pools={"db": 1}), "long", at_once=1)
+    scheduler.start(now=0.0)
+    scheduler.handle(SlotsWaiting("a", 1), now=0.0)
+    scheduler.handle(SlotsGranted("a", 1, 1), now=1.0)
+    assert str(scheduler.why("a", now=2.0)) == (
+        "step 'a' is ready and waits for max_concurrent (1 of 1, held by 'long'); "
+        "its claim of 1 slot of pool 'db' is parked, and keeps its place until this run has room"
+    )
+
+
+def test_a_step_behind_claims_for_the_same_slots_says_how_many() -> None:
+    scheduler = scheduler_of(*[step(key, pools={"db": 1}) for key in "abc"], at_once=1)
+    scheduler.start(now=0.0)
+    scheduler.handle(SlotsWaiting("a", 1), now=0.0)
+    scheduler.handle(SlotsWaiting("b", 1), now=0.0)
+    assert str(scheduler.why("c", now=0.0)) == (
+        "step 'c' is ready; for 1 slot of pool 'db', 2 claims of steps like it are looked at first"
+    )
+
+
+def test_room_that_is_kept_while_the_ledger_is_asked_counts_as_held() -> None:
+    scheduler = scheduler_of(step("a", pools={"db": 1}), "b", at_once=1)
+    scheduler.start(now=0.0)
+    assert scheduler.why("b", now=0.0).full == (LimitUse("max_concurrent", 1, 1, ("a",)),)

@@ -6,10 +6,12 @@ is indented below an event is the answer; ``replay`` writes it anew. The descrip
     limit max_concurrent 2
     limit db=warehouse 1           a tag limit; ``db`` alone: any value; ``db=*``: each value by itself
     retries off
+    priority 5                     of the run
     step load priority=1 timeout=5 retry=2 delay=1 backoff=LINEAR tags=db:warehouse
     step report reads=load.maybe   reads the output of another step; the output is ``result`` where none is named
     step merge gathers=a,b,c       a fan-in
     step last after=report,merge   order only
+    step query pools=api:1,db:2    wants slots of pools
 
 and the events:
 
@@ -18,6 +20,8 @@ and the events:
     2 failed report 1 exception    any kind of failure; then max_retries=2 retry_after=5 chance=0.5 final lingering
     2 returned report 1
     3 freed load 1
+    4 granted query 1 token=7
+    4 blocked query 1 paused pools=db reason=closed
     4 woke
     5 cancel report kill           some steps; none: the run
 """
@@ -29,11 +33,24 @@ from typing import TYPE_CHECKING, cast
 from executor.authoring.retry import Backoff, RetryPolicy
 from executor.config.settings import TagLimit
 from executor.plan.plan import Source, Step, StepInput, make_plan
-from executor.scheduler.commands import Command, StartStep, StopStep
+from executor.scheduler.commands import (
+    ClaimSlots,
+    Command,
+    HandBackSlots,
+    LedgerCommand,
+    Record,
+    ReleaseSlots,
+    StartStep,
+    StopStep,
+    UnparkClaim,
+    WithdrawClaim,
+)
 from executor.scheduler.events import (
     CancelRequested,
     FailureKind,
     SlotFreed,
+    SlotsGranted,
+    SlotsWaiting,
     StepCancelled,
     StepError,
     StepFailed,
@@ -43,6 +60,7 @@ from executor.scheduler.events import (
     StepSucceeded,
     StepWillRetry,
     Told,
+    WaitCause,
     Woke,
 )
 from executor.scheduler.limits import Limits
@@ -56,7 +74,7 @@ def replay(text: str) -> str:
     """The trace with the answers that the scheduler gives now."""
     steps: list[Step] = []
     tags: list[TagLimit] = []
-    max_concurrent, retries = 1, True
+    max_concurrent, retries, priority = 1, True, 0
     scheduler: Scheduler | None = None
     now = 0.0
     written = []
@@ -80,12 +98,15 @@ def replay(text: str) -> str:
                 )
             case ["retries", "off"]:
                 retries = False
+            case ["priority", number]:
+                priority = int(number)
             case ["step", key, *options]:
                 steps.append(read_step(key, options, steps))
             case [time, "start"]:
                 now = float(time)
                 limits = Limits(max_concurrent=max_concurrent, tags=tuple(tags))
-                scheduler = Scheduler(make_plan("golden", tuple(steps)), limits, retries=retries)
+                plan = make_plan("golden", tuple(steps))
+                scheduler = Scheduler(plan, limits, retries=retries, run_priority=priority)
                 written += answer(scheduler, scheduler.start(now))
             case [time, *event]:
                 assert scheduler is not None, f"{line!r} comes before the start"
@@ -127,6 +148,8 @@ def read_step(key: str, words: list[str], above: list[Step]) -> Step:
             backoff=Backoff[backoff] if backoff else None,
         )
     tags = dict(cast("tuple[str, str]", tag.split(":")) for tag in options.pop("tags", "").split(",") if tag)
+    pairs = [cast("tuple[str, str]", pool.split(":")) for pool in options.pop("pools", "").split(",") if pool]
+    pools = {pool: int(slots) for pool, slots in pairs}
     timeout = options.pop("timeout", None)
     priority = int(options.pop("priority", "0"))
     assert not options, f"step {key} has what nobody reads: {options}"
@@ -136,6 +159,7 @@ def read_step(key: str, words: list[str], above: list[Step]) -> Step:
         compute=None,
         inputs=tuple(inputs),
         tags=tags,
+        pools=pools,
         retry=retry,
         timeout_s=float(timeout) if timeout else None,
         priority=priority,
@@ -163,6 +187,12 @@ def read_event(words: list[str]) -> Told:
             return StepReturned(key, int(attempt))
         case ["freed", key, attempt]:
             return SlotFreed(key, int(attempt))
+        case ["granted", key, attempt, token]:
+            return SlotsGranted(key, int(attempt), int(read_options([token])["token"]))
+        case ["blocked", key, attempt, cause, *rest]:
+            options = read_options(rest)
+            pools = tuple(name for name in options.get("pools", "").split(",") if name)
+            return SlotsWaiting(key, int(attempt), pools, cast("WaitCause", cause), options.get("reason", ""))
         case ["woke"]:
             return Woke()
         case ["cancel", *keys]:
@@ -181,10 +211,13 @@ def answer(scheduler: Scheduler, commands: list[Command]) -> list[str]:
 
 def describe(command: Command) -> str:
     if isinstance(command, StartStep):
+        token = "" if command.token is None else f" token={command.token}"
         waited = ", ".join(f"{cause} {seconds:g}" for cause, seconds in command.waited)
-        return f"start {command.key} {command.attempt}" + (f" waited {waited}" if waited else "")
+        return f"start {command.key} {command.attempt}{token}" + (f" waited {waited}" if waited else "")
     if isinstance(command, StopStep):
         return f"stop {command.key} {command.attempt} {command.reason}" + (" kill" if command.kill else "")
+    if not isinstance(command, Record):
+        return describe_claim(command)
     match command.event:
         case StepWillRetry(key, attempt, delay_s):
             return f"record {key} will retry as {attempt} in {delay_s:g}"
@@ -194,3 +227,18 @@ def describe(command: Command) -> str:
             return f"record {key} not run because of {because}"
         case StepCancelled(key):
             return f"record {key} cancelled"
+
+
+def describe_claim(command: LedgerCommand) -> str:
+    match command:
+        case ClaimSlots(key, attempt, pools, priority):
+            wanted = ",".join(f"{pool}:{slots}" for pool, slots in pools)
+            return f"claim {key} {attempt} {wanted}" + (f" priority={priority}" if priority else "")
+        case UnparkClaim(key, attempt):
+            return f"unpark {key} {attempt}"
+        case WithdrawClaim(key, attempt):
+            return f"withdraw {key} {attempt}"
+        case HandBackSlots(key, attempt, token):
+            return f"hand back {key} {attempt} token={token}"
+        case ReleaseSlots(key, attempt, token):
+            return f"release {key} {attempt} token={token}"

@@ -1,24 +1,26 @@
 """Random runs without processes: what workers would report, and what must hold after each report.
 
-``World`` plays the driver and its workers. Whatever is told goes to the scheduler and to the slow model; beside their
-agreement, promises are checked here that do not depend on the model. ``random_world`` and ``random_step`` make a run
-from any ``random.Random``, Hypothesis's included.
+``World`` plays the driver, its workers and the ledger. Whatever is told goes to the scheduler and to the slow model;
+beside their agreement, promises are checked here that do not depend on the model. ``random_world`` and ``random_step``
+make a run from any ``random.Random``, Hypothesis's included.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fake_ledger import FakeLedger
 from slow_model import OVER, SlowScheduler
 
 from executor.authoring.retry import Backoff, Jitter, RetryPolicy
 from executor.config.settings import TagLimit
 from executor.plan.plan import Plan, Source, Step, StepInput, StepOutput, make_plan
-from executor.scheduler.commands import Command, StartStep, StopStep
+from executor.scheduler.commands import ClaimSlots, Command, HandBackSlots, Record, StartStep, StopStep, UnparkClaim
 from executor.scheduler.events import (
     CancelRequested,
     FailureKind,
     SlotFreed,
+    SlotsGranted,
     StepError,
     StepFailed,
     StepReturned,
@@ -37,14 +39,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
+    from executor.scheduler.commands import LedgerCommand
+
 # Times are multiples of this, so that sums of them are exact and the two schedulers can be compared to the last digit.
 TICK_S = 0.25
+
+#: What the steps of a random plan want of pools, by chance; none of them in some.
+POOLS: list[list[dict[str, int]]] = [
+    [],
+    [],
+    [{}, {"db": 1}],
+    [{}, {"db": 1}, {"db": 1}, {"db": 1}],
+    [{}, {}, {"db": 1}, {"db": 2}, {"db": 1, "api": 1}],
+]
 
 KINDS: list[FailureKind] = ["exception", "retry_requested", "worker_died", "not_picklable", "timed_out", "cancelled"]
 
 
 class World:
-    """A scheduler, the model beside it, and the attempts that the workers hold."""
+    """A scheduler, the model beside it, the attempts that the workers hold, and the claims that the ledger has."""
 
     def __init__(
         self,
@@ -53,17 +66,22 @@ class World:
         *,
         retries: bool = True,
         expected_s: Mapping[str, float] | None = None,
+        run_priority: int = 0,
         scheduler: type[Scheduler] = Scheduler,
     ) -> None:
         self.plan, self.limits = plan, limits
-        self.real = scheduler(plan, limits, retries=retries, expected_s=expected_s)
-        self.model = SlowScheduler(plan, limits, retries=retries, expected_s=expected_s)
+        self.real = scheduler(plan, limits, retries=retries, expected_s=expected_s, run_priority=run_priority)
+        self.model = SlowScheduler(plan, limits, retries=retries, expected_s=expected_s, run_priority=run_priority)
         self.now = 0.0
+        self.ledger = FakeLedger()
+        self.grants = 0.5  #: how often the ledger grants when it says something
+        self.asked: set[str] = set()  #: keys of steps whose claims have no answer yet
+        self.waiting: set[str] = set()  #: keys of steps whose claims were answered, and wait
         self.running: dict[str, int] = {}  #: key -> attempt, as the workers know it
         self.lingering: dict[str, int] = {}  #: ended, with processes that have not
         self.good: set[str] = set()  #: succeeded or skipped
         self.attempts: dict[str, int] = {}  #: the last that was begun
-        self.ended: list[Told] = []  #: events that were told, to be told again
+        self.ended: list[StepSucceeded | StepFailed | SlotFreed | SlotsGranted] = []  #: were told, to be told again
         self.retry_not_before: dict[str, float] = {}
         self.stopped_late: set[str] = set()
         self.cancelled = False
@@ -81,6 +99,16 @@ class World:
     def tell_again(self, event: Told) -> None:
         """Tell what was told before: nothing may come of it, but for what time alone brings."""
         self._follow(self.real.handle(event, self.now), self.model.handle(Woke(), self.now))
+
+    def deliver(self, position: int) -> None:
+        """Tell what the ledger had to say some time ago."""
+        event = self.ledger.undelivered.pop(position)
+        if isinstance(event, SlotsGranted):
+            self.ended.append(event)
+        elif event.key in self.asked and event.attempt == self.attempts.get(event.key, 0) + 1:
+            self.asked.remove(event.key)
+            self.waiting.add(event.key)
+        self.tell(event)
 
     # --- the workers' side -------------------------------------------------------------------------------------------
 
@@ -106,10 +134,29 @@ class World:
             self.stopped_late -= set(event.keys or self.running)
 
     def _follow(self, commands: list[Command], expected: list[Command]) -> None:
+        asks = [isinstance(command, ClaimSlots | UnparkClaim) for command in commands]
+        gives = [
+            not isinstance(command, ClaimSlots | UnparkClaim | Record | StartStep | StopStep) for command in commands
+        ]
+        assert True not in gives[asks.index(True) :] if any(asks) else True, (
+            "something is asked before it is given back"
+        )
         for command in commands:
             if isinstance(command, StartStep):
                 self._check_start(command)
                 self.running[command.key] = self.attempts[command.key] = command.attempt
+                self.asked.discard(command.key)
+                self.waiting.discard(command.key)
+                gave_way = {row.step.key for row in self.model.rows if row.claim == "waiting"} & self.asked
+                self.asked -= gave_way
+                self.waiting |= gave_way
+            elif not isinstance(command, StopStep | Record):
+                self._check_claim(command)
+                self.ledger.perform(command, command.key in {**self.running, **self.lingering})
+                self.asked.discard(command.key)
+                self.waiting.discard(command.key)
+                if isinstance(command, ClaimSlots | UnparkClaim):
+                    self.asked.add(command.key)
             elif isinstance(command, StopStep):
                 assert self.running.get(command.key) == command.attempt, f"{command} stops what does not run"
                 if command.reason == "timed_out":
@@ -133,11 +180,41 @@ class World:
         assert self.now >= self.retry_not_before.get(key, 0.0), f"{key} was tried again too early"
         above = {self.plan.steps[index].key for index in self.plan.upstream[step.index]}
         assert above <= self.good, f"{key} started before {above - self.good}"
+        if step.pools:
+            self.ledger.start(key, command.attempt, command.token)
+        else:
+            assert command.token is None
+
+    def _check_claim(self, command: LedgerCommand) -> None:
+        step = self.plan.step(command.key)
+        if isinstance(command, ClaimSlots | UnparkClaim):
+            assert not self.cancelled, f"{command} comes after the run was cancelled"
+            assert self._claims_like(step) <= self._free_capacity(step), f"{command} is one too many"
+            assert self._free_capacity(step) > 0, f"{command} is for a step that could not start"
+        elif isinstance(command, HandBackSlots):
+            assert self._free_capacity(step, asked=False) == 0, f"{command} although it could start"
+            assert command.key in self.waiting, f"{command} although its room was kept"
+
+    def _holders(self, asked: bool = True) -> list[Step]:
+        """The steps that count against limits: also those whose room is kept while the ledger is asked."""
+        return [self.plan.step(key) for key in {*self.running, *self.lingering, *(self.asked if asked else ())}]
+
+    def _free_capacity(self, step: Step, asked: bool = True) -> int:
+        holders = self._holders(asked)
+        free = [self.limits.max_concurrent - len(holders)]
+        for limit in self.limits.tags:
+            if matches(limit, step):
+                free.append(limit.limit - groups(limit, holders).get(share(limit, step), 0))
+        return min(free)
+
+    def _claims_like(self, step: Step) -> int:
+        """Claims that wait and want the same under the same limits."""
+        return sum(like(self.plan.step(key), step, self.limits) for key in self.waiting)
 
     def check(self) -> None:
         """What holds at any time."""
         real, model = self.real, self.model
-        holders = [self.plan.step(key) for key in {**self.running, **self.lingering}]
+        holders = self._holders()
         assert len(holders) <= self.limits.max_concurrent, "over max_concurrent"
         used = [groups(limit, holders) for limit in self.limits.tags]
         for limit, by_value in zip(self.limits.tags, used, strict=True):
@@ -150,29 +227,51 @@ class World:
             assert state is row.state, f"{key} is {state}, not {row.state}"
             assert real.attempt(key) == row.attempt, f"{key} is at attempt {real.attempt(key)}, not {row.attempt}"
             assert (state is StepState.RUNNING) == (key in self.running), f"{key} is {state}, the workers differ"
+            assert (state is StepState.CLAIMING) == (key in self.asked | self.waiting), f"{key} is {state}"
             if state is StepState.READY:
                 self._check_blocked(row.step, len(holders), used)
+            elif state is StepState.CLAIMING:
+                why = real.why(key, self.now)
+                assert why.claim is not None
+                assert not why.claim.parked
         assert real.counts() == counts
-        assert real.finished == (counts_over(counts) == len(self.plan) and not self.lingering)
+        over = counts_over(counts) == len(self.plan) and not self.lingering
+        assert real.finished == over
+        assert not over or not self.ledger.claims, f"the run has ended and left {self.ledger.claims}"
         assert real.status == model.status
         assert real.wake_at == model.wake_at
-        waits = self.running or self.lingering or real.wake_at is not None
+        waits = self.running or self.lingering or real.wake_at is not None or self.asked or self.waiting
         assert real.finished or waits, "stuck: not finished, nothing runs, and nothing is due"
 
     def _check_blocked(self, step: Step, held: int, used: list[dict[str, int]]) -> None:
-        """A ready step that did not start has a limit that is full, and ``why`` names every such limit."""
+        """A ready step that did not start has a limit that is full, and ``why`` names every such limit.
+
+        If it wants slots, there may be as many claims for the same instead as there may be, and ``why`` counts them.
+        """
         full = ["max_concurrent"] if held >= self.limits.max_concurrent else []
         for limit, by_value in zip(self.limits.tags, used, strict=True):
             if matches(limit, step) and by_value.get(share(limit, step), 0) >= limit.limit:
                 full.append(str(limit))
-        assert full, f"{step.key} fits every limit and waits"
         why = self.real.why(step.key, self.now)
+        if not full:
+            claims = self._claims_like(step)
+            assert step.pools, f"{step.key} fits every limit and waits"
+            assert claims > self._free_capacity(step), f"{step.key} could ask for its slots and does not"
+            assert why.claims_before == claims
+        claim = self.ledger.claims.get(step.key)
+        assert (why.claim is not None and why.claim.parked) == (claim is not None and claim.state == "parked")
         assert len(why.full) == len(full), f"{why} should name {full}"
         assert all(use.used == use.limit == len(use.held_by) for use in why.full)
 
 
 def matches(limit: TagLimit, step: Step) -> bool:
     return limit.key in step.tags and limit.value in {None, step.tags[limit.key]}
+
+
+def like(one: Step, other: Step, limits: Limits) -> bool:
+    """Whether two steps want the same slots, with the same priority, and count against the same."""
+    shares = [[(limit, share(limit, step)) for limit in limits.tags if matches(limit, step)] for step in (one, other)]
+    return (one.pools, one.priority) == (other.pools, other.priority) and shares[0] == shares[1]
 
 
 def share(limit: TagLimit, step: Step) -> str:
@@ -195,7 +294,7 @@ def counts_over(counts: dict[StepState, int]) -> int:
 def plain(command: Command) -> Command:
     """The command with its waits by cause in alphabetical order: which comes first carries no meaning."""
     if isinstance(command, StartStep):
-        return StartStep(command.key, command.attempt, tuple(sorted(command.waited)))
+        return StartStep(command.key, command.attempt, tuple(sorted(command.waited)), command.token)
     return command
 
 
@@ -203,29 +302,36 @@ def plain(command: Command) -> Command:
 
 
 def random_world(random: Random, scheduler: type[Scheduler] = Scheduler) -> World:
-    """A plan of up to 20 steps, often wide, under up to four tag limits, started."""
+    """A plan of up to 20 steps, often wide, under up to four tag limits, half of them with pools, started."""
     size = random.choice([3, 6, 10, 20])
     most_inputs = random.choice([0, 1, 2])
-    plan = make_plan("random", tuple(random_plan_step(random, index, most_inputs) for index in range(size)))
+    pools, priorities = random.choice(POOLS), [0, 0, 0, 1, 2]
+    if len(pools) > 1 and random.random() < 0.7:
+        most_inputs, priorities = 0, [0]  # many steps that want the same
+    plan = make_plan(
+        "random", tuple(random_plan_step(random, index, most_inputs, pools, priorities) for index in range(size))
+    )
     expected = {step.key: float(random.randint(1, 4)) for step in plan.steps if random.random() < 0.5}
     world = World(
         plan,
-        Limits(max_concurrent=random.randint(1, 4), tags=random_limits(random)),
+        Limits(max_concurrent=random.randint(1, 6 if pools else 4), tags=random_limits(random, most=3 if pools else 2)),
         retries=random.random() < 0.8,
         expected_s=expected if random.random() < 0.5 else None,
+        run_priority=random.choice([0, 7]),
         scheduler=scheduler,
     )
+    world.grants = random.choice([0.1, 0.5])
     world.start()
     return world
 
 
-def random_limits(random: Random) -> tuple[TagLimit, ...]:
+def random_limits(random: Random, most: int) -> tuple[TagLimit, ...]:
     """Limits of every form, without two that are the same."""
     forms = [(key, form) for key in ("db", "gpu") for form in ("any", "each", "x", "y")]
     return tuple(
         TagLimit(
             key=key,
-            limit=random.randint(1, 2),
+            limit=random.randint(1, most),
             value=form if form in {"x", "y"} else None,
             per_unique_value=form == "each",
         )
@@ -233,7 +339,9 @@ def random_limits(random: Random) -> tuple[TagLimit, ...]:
     )
 
 
-def random_plan_step(random: Random, index: int, most_inputs: int) -> Step:
+def random_plan_step(
+    random: Random, index: int, most_inputs: int, pools: list[dict[str, int]], priorities: list[int]
+) -> Step:
     inputs = []
     for number in range(random.randint(0, min(most_inputs, index))):
         form = random.choice(["plain", "plain", "fan_in", "order_only"])
@@ -257,9 +365,10 @@ def random_plan_step(random: Random, index: int, most_inputs: int) -> Step:
         inputs=tuple(inputs),
         outputs=(StepOutput(name="result"), StepOutput(name="maybe", required=False)),
         tags=tags,
-        priority=random.choice([0, 0, 0, 1, 2]),
+        priority=random.choice(priorities),
         retry=random_retry(random),
         timeout_s=random.choice([None, None, 1.0, 2.0]),
+        pools=random.choice(pools) if pools else {},
     )
 
 
@@ -296,12 +405,19 @@ def random_step(random: Random, world: World) -> bool:
         world.now += TICK_S * random.randint(0, 4)
     running, lingering = list(world.running), list(world.lingering)
     roll = random.random()
-    if roll < 0.03:
+    if roll < 0.04:
         keys = [step.key for step in world.plan.steps]
+        between = [key for key in lingering if world.real.state(key) is StepState.BACKOFF]
+        if between and random.random() < 0.5:
+            keys = between
         chosen = () if random.random() < 0.4 else tuple(random.sample(keys, random.randint(1, min(2, len(keys)))))
-        world.tell(CancelRequested(keys=chosen, kill=random.random() < 0.3))
-    elif roll < 0.08 and world.ended:
-        world.tell_again(random.choice(world.ended))
+        world.tell(CancelRequested(keys=chosen, kill=random.random() < 0.5))
+    elif roll < 0.12 and world.ended:
+        # Most telling about a step whose later attempt goes on.
+        going_on = [event for event in world.ended if event.key in {*running, *lingering, *world.asked, *world.waiting}]
+        world.tell_again(random.choice(going_on or world.ended))
+    elif (world.ledger.undelivered or world.ledger.waiting()) and (roll < 0.5 or not (running or lingering)):
+        ledger_step(random, world)
     elif lingering and (roll < 0.3 or not running):
         key = random.choice(lingering)
         world.tell(SlotFreed(key, world.lingering[key]))
@@ -326,6 +442,24 @@ def random_step(random: Random, world: World) -> bool:
         world.now = max(world.now, wake_at)
         world.tell(Woke())
     return True
+
+
+def ledger_step(random: Random, world: World) -> None:
+    """Let the ledger grant slots to somebody or not, or let something arrive that it said before."""
+    ledger = world.ledger
+    waiting = ledger.waiting()
+    if not waiting or (ledger.undelivered and random.random() < 0.5):
+        world.deliver(random.randrange(len(ledger.undelivered)))
+        return
+    key = random.choice(waiting)
+    if random.random() < world.grants:
+        ledger.grant(key)
+    else:
+        wanted = sorted(world.plan.step(key).pools)
+        pools = random.choice([(), tuple(wanted), tuple(wanted[:1])])
+        ledger.block(key, pools, random.choice(["full", "paused", "unsatisfiable"]))
+    if random.random() < 0.7:
+        world.deliver(-1)
 
 
 def play(random: Random, scheduler: type[Scheduler] = Scheduler, most_steps: int = 150) -> World:
