@@ -140,12 +140,12 @@ class Summary:
         lines += [f"    {line}" for line in trace]
         if output and (written := step_output(folder, event.facts, most_bytes=OUTPUT_BYTES)):
             lines.append("  the last lines that it wrote:")
-            lines += [f"    | {line}" for line in _telling_lines(written)]
+            lines += [f"    | {line}" for line in telling_lines(written)]
         lines.append(f"  to run it alone here: {_command_text(event.key, plan, command)}")
         return "\n".join(lines)
 
 
-def _telling_lines(written: list[str]) -> list[str]:
+def telling_lines(written: list[str]) -> list[str]:
     """The last lines; of a crash of the interpreter, whose frames stand innermost first, those around its begin."""
     for number, line in enumerate(written):
         if line.startswith("Fatal Python error:"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from executor.plan.plan import Plan, Source, Step, StepInput, make_plan
 from executor.runs.home import RunFolder
-from executor.runs.summary import Summary
+from executor.runs.summary import Summary, telling_lines
 from executor.scheduler.events import (
     CancelRequested,
     Event,
@@ -139,3 +139,13 @@ def test_of_many_failures_the_first_are_told_and_some_more_are_named(tmp_path: P
     text = summary_of(*events).failures_text(chain(*keys), RunFolder(tmp_path), COMMAND)
     assert text.count("failed: boom") == 10
     assert text.endswith("20 more failed: s10, s11, s12, s13, s14, s15, s16, s17, s18, s19, ...")
+
+
+def test_of_a_crash_of_the_interpreter_the_frames_where_it_happened_are_shown() -> None:
+    frames = [f'  File "frame_{number}.py", line 1 in f' for number in range(40)]
+    written = ["rows: 3", "Fatal Python error: Segmentation fault", "", "Current thread 0x1 (first):", *frames]
+    shown = telling_lines(written)
+    assert shown[0] == "rows: 3"
+    assert frames[0] in shown
+    assert frames[-1] not in shown
+    assert telling_lines(frames) == frames[-10:]

@@ -1,0 +1,1 @@
+"""Slots of pools that all runs share: who holds them, who waits for them, and who gets the next ones."""

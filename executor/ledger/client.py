@@ -1,0 +1,379 @@
+"""What one run wants of the ledger and is told by it, without ever waiting: for the loop of its driver.
+
+Wishes are collected and sent in one transaction by ``flush``. If the ledger's lock cannot be had at once, they stay
+collected, and ``wake_at`` says when to try again. What comes back stands in ``news``. One descriptor, ``fileno``, can
+be read when there is something to hear: the bell of this run, the end of another run, the end of a process that still
+held the slots of a dead one. Nothing here blocks for more than a millisecond, starts a thread or looks around on a
+schedule, but for a look once a second while something waits, which should find nothing, and counts when it does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from executor.database.crash_points import crash_point
+from executor.database.errors import DatabaseFull
+from executor.ledger.deaths import DeathWatch
+from executor.ledger.requests import Changes, Lease, Outcome, Request
+from executor.workers import hygiene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from executor.ledger.ledger import Ledger
+
+# After the lock was not to be had in ten tries: epoll cannot wait for less than a millisecond.
+RETRY_S = 0.001
+
+# While something waits, its rows are read again so often, in case a bell or a notice was lost.
+SAFETY_S = 1.0
+
+# Stands for the time when a claim was filed that is known to be overdue.
+TOLD = float("inf")
+
+# Who waits now will mostly wait again soon; to begin to listen for deaths costs a transaction.
+LISTEN_ON_S = 1.0
+
+# A disk that is full is not emptied within milliseconds.
+FULL_S = 1.0
+
+
+class SlotsGranted(NamedTuple):
+    """A request was granted; the step may start."""
+
+    ticket: int
+    lease: Lease
+
+
+class SlotsLost(NamedTuple):
+    """A lease that was given back or parked had been taken away before: its step must not publish its result."""
+
+    lease: Lease
+
+
+class RequestGone(NamedTuple):
+    """Somebody has removed a request that waited, by force."""
+
+    ticket: int
+
+
+class LedgerTrouble(NamedTuple):
+    """The ledger cannot be written for now; it is tried again. Told once, until it works again."""
+
+    message: str
+
+
+News = SlotsGranted | SlotsLost | RequestGone | LedgerTrouble
+
+
+class _Claim:
+    """A request that is not over."""
+
+    __slots__ = ("lease", "number", "parked", "request", "since", "ticket", "unwanted")
+
+    def __init__(self, ticket: int, request: Request) -> None:
+        self.ticket, self.request = ticket, request
+        self.number: int | None = None  #: of the claim, once it is filed
+        self.since = 0.0  #: when it was filed, on the client's clock
+        self.lease: Lease | None = None  #: while it is granted
+        self.parked = False
+        self.unwanted = False  #: withdrawn; if it was granted meanwhile, that is given back at once
+
+
+class LedgerClient:
+    """One run's side of the ledger. The run is an owner from the beginning until ``close``, pools or not."""
+
+    def __init__(self, ledger: Ledger, run: str, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Register the run as an owner.
+
+        Args:
+            ledger: used by this client alone, and closed with it.
+            run: the run's id.
+            folder: where the run's lane files are.
+            clock: of the driver; ``wake_at`` is a time of it.
+        """
+        self._ledger, self._clock = ledger, clock
+        self.owner = ledger.register(run, folder)
+        self.news: list[News] = []  #: to be taken by the driver
+        self.saved_by_timer = 0  #: how often the look once a second found what should have been heard
+        self._orders = Changes()
+        self._filing: list[_Claim] = []  #: those of ``_orders.request``
+        self._by_ticket: dict[int, _Claim] = {}
+        self._by_number: dict[int, _Claim] = {}
+        self._waiting: set[int] = set()  #: numbers of claims that are filed, and neither granted nor parked
+        self._last_ticket = 0
+        self._told = 0  #: the largest token that this run has been told of
+        self._unread = False  #: the bell was heard, and the rows have not been read since
+        self._deaths: DeathWatch | None = None  #: while something waits
+        self._looked_at: set[str] = set()  #: pools whose holders were found alive since ``_deaths`` began
+        self._retry_at: float | None = None
+        self._busy_since: float | None = None  #: since when the ledger's lock could not be had
+        self._safety_at: float | None = None
+        self._deaf_at: float | None = None  #: when to listen for deaths no longer, if nothing waits until then
+        self._in_trouble = False
+        self._epoll = select.epoll()
+        hygiene.register(self._epoll.fileno())
+        self._epoll.register(self.owner.bell.fileno(), select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """The descriptor to wait for: when it can be read, call ``on_ready``."""
+        return self._epoll.fileno()
+
+    # --- wishes ------------------------------------------------------------------------------------------------------
+
+    def request(self, request: Request) -> int:
+        """Ask for slots; the ticket by which the answer will be known."""
+        self._last_ticket += 1
+        claim = self._by_ticket[self._last_ticket] = _Claim(self._last_ticket, request)
+        self._orders.request.append(request)
+        self._filing.append(claim)
+        return claim.ticket
+
+    def release(self, ticket: int) -> None:
+        """Give the slots of a granted request back: its attempt is over, and its processes are gone."""
+        claim = self._by_ticket.pop(ticket)
+        assert claim.lease is not None  # noqa: S101  (only what was granted can be released)
+        del self._by_number[claim.lease.claim]
+        self._orders.release.append(claim.lease)
+
+    def park(self, ticket: int) -> None:
+        """Hand back what was granted, because there is no capacity for the step now. It keeps its place in the order.
+
+        To be called before the step was started.
+        """
+        claim = self._by_ticket[ticket]
+        assert claim.lease is not None  # noqa: S101  (as above)
+        self._orders.park.append(claim.lease)
+        claim.lease, claim.parked = None, True
+
+    def resume(self, ticket: int) -> None:
+        """Let a parked request wait again, in its old place: there is capacity for its step."""
+        claim = self._by_ticket[ticket]
+        assert claim.parked  # noqa: S101  (what waits already need not be resumed)
+        claim.parked = False
+        number = self._number(claim)
+        self._orders.resume.append(number)
+        self._waiting.add(number)
+
+    def withdraw(self, ticket: int) -> None:
+        """Want a request no more that was not granted; nothing more is told of it."""
+        claim = self._by_ticket.pop(ticket)
+        if claim in self._filing:
+            at = self._filing.index(claim)
+            del self._filing[at], self._orders.request[at]
+            return
+        number = self._number(claim)
+        claim.unwanted = True
+        self._waiting.discard(number)
+        self._orders.withdraw.append(number)
+
+    def is_held(self, lease: Lease) -> bool:
+        """Whether a lease still holds: to be asked before the result of its step is published."""
+        return self._ledger.is_held(lease)
+
+    def number_of(self, ticket: int) -> int | None:
+        """The number of the claim of a request, by which others know it; None: it is not filed yet."""
+        return self._by_ticket[ticket].number
+
+    def request_of(self, ticket: int) -> Request:
+        """What was asked for with this ticket."""
+        return self._by_ticket[ticket].request
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any request is neither granted nor parked."""
+        return bool(self._waiting or self._filing)
+
+    @property
+    def blocked(self) -> tuple[float, int | None] | None:
+        """For how many seconds the ledger's lock could not be had, and the pid that holds it; None: it can be had."""
+        if self._busy_since is None:
+            return None
+        return self._clock() - self._busy_since, self._ledger.database.lock.holder()
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to call ``tick``, if nothing else happens before; None: never."""
+        dues = [self._retry_at, self._safety_at, self._deaf_at, self._next_overdue()]
+        if self._deaths is not None:
+            dues.append(self._deaths.wake_at)
+        return min((due for due in dues if due is not None), default=None)
+
+    def on_ready(self) -> None:
+        """Hear what there is to hear. ``flush`` acts on it."""
+        if self.owner.bell.heard():
+            self._unread = True
+        if self._deaths is not None:
+            self._orders.reap |= self._deaths.heard(self._clock())
+
+    def tick(self) -> None:
+        """Do what is due. ``flush`` does the rest."""
+        now = self._clock()
+        if self._deaths is not None and self._deaths.wake_at is not None and self._deaths.wake_at <= now:
+            self._orders.reap |= self._deaths.look_again(now)
+        if (due := self._next_overdue()) is not None and due <= now:
+            self._touch_overdue(now)
+        if self._deaf_at is not None and self._deaf_at <= now:
+            self._stop_listening()
+        if self._safety_at is not None and self._safety_at <= now:
+            self._safety_at = now + SAFETY_S
+            self._look_in_case(now)
+
+    def flush(self) -> None:
+        """Send the wishes, and read what there is to read; with the ledger's lock taken by others, do neither.
+
+        Raises:
+            OwnerLost: this run was taken for dead.
+            DatabaseLost: the ledger was deleted or replaced.
+        """
+        if self._retry_at is not None:
+            if self._retry_at > self._clock():
+                return
+            self._retry_at = None
+        while self._unread or self._orders or self._must_look():
+            look = self._must_look()
+            outcome = self._try(look=look)
+            if outcome is None:
+                return
+            if look:
+                self._looked_at |= self._pools(self._waiting)
+            self._note(outcome)
+        if self._waiting:
+            self._deaf_at = None
+        else:
+            self._safety_at = None
+            if self._deaths is not None and self._deaf_at is None:
+                self._deaf_at = self._clock() + LISTEN_ON_S
+
+    def close(self) -> None:
+        """End the owner: what it waits for is withdrawn, what it holds is free as soon as no process works on it.
+
+        Raises:
+            DatabaseBusy: somebody holds the ledger's lock and does not go on; the owner counts as dead now.
+        """
+        self._stop_listening()
+        try:
+            self._ledger.unregister(self.owner)
+        finally:
+            if not self._epoll.closed:
+                hygiene.forget(self._epoll.fileno())
+                self._epoll.close()
+            self._ledger.close()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _number(self, claim: _Claim) -> int:
+        assert claim.number is not None  # noqa: S101  (what is not filed stands in ``_filing``)
+        return claim.number
+
+    def _pools(self, numbers: Iterable[int]) -> set[str]:
+        return {pool for number in numbers for pool, _ in self._by_number[number].request.needs}
+
+    def _must_look(self) -> bool:
+        """Whether something waits for a pool whose holders nobody has looked at since deaths are heard of."""
+        return bool(self._waiting) and not self._pools(self._waiting) <= self._looked_at
+
+    def _try(self, *, look: bool) -> Outcome | None:
+        if look and self._deaths is None:  # first listen, then look: nobody dies unnoticed between the two
+            self._deaths = DeathWatch(self._ledger, self.owner.id, self._epoll)
+        now = self._clock()
+        try:
+            # What waited since the last time may have been granted; and what is withdrawn, before anybody heard of it.
+            told = self._told if self._waiting or self._orders.withdraw else None
+            outcome = self._ledger.try_exchange(self.owner, self._orders, told=told, look=look)
+        except DatabaseFull as error:
+            if not self._in_trouble:
+                self._in_trouble = True
+                self.news.append(LedgerTrouble(str(error)))
+            self._retry_at = now + FULL_S
+            return None
+        if outcome is None:
+            if self._busy_since is None:
+                self._busy_since = now
+            # Not all at the same time again: up to twice as long.
+            self._retry_at = now + RETRY_S * (1 + os.urandom(1)[0] / 256)
+            return None
+        self._busy_since, self._in_trouble, self._unread = None, False, False
+        return outcome
+
+    def _note(self, outcome: Outcome) -> None:
+        """Remember what came of the orders, and tell it."""
+        now = self._clock()
+        withdrawn = self._orders.withdraw
+        self._orders, filed, self._filing = Changes(), self._filing, []
+        for claim, number in zip(filed, outcome.filed, strict=True):
+            claim.number, claim.since = number, now
+            self._by_number[number] = claim
+            self._waiting.add(number)
+        for lease in outcome.lost:
+            self.news.append(SlotsLost(lease))
+        for lease in outcome.granted:
+            self._told = max(self._told, lease.token)
+            found = self._by_number.get(lease.claim)
+            if found is None or found.unwanted:
+                self._by_number.pop(lease.claim, None)
+                self._orders.release.append(lease)
+                continue
+            self._waiting.discard(lease.claim)
+            found.lease, found.parked = lease, False
+            self.news.append(SlotsGranted(found.ticket, lease))
+        for number in withdrawn:
+            self._by_number.pop(number, None)
+        if outcome.granted:
+            crash_point("granted")
+        if self._deaths is not None and outcome.orphans:
+            self._orders.reap |= self._deaths.watch_orphans(outcome.orphans, self._pools(self._waiting), now)
+        if self._waiting and self._safety_at is None:
+            self._safety_at = now + SAFETY_S
+
+    def _stop_listening(self) -> None:
+        self._safety_at = self._deaf_at = None
+        self._looked_at.clear()
+        if self._deaths is not None:
+            self._deaths.close()
+            self._deaths = None
+
+    def _next_overdue(self) -> float | None:
+        """When the next of the claims that wait will have waited for too long, and so may come before others."""
+        since = min((self._by_number[number].since for number in self._waiting), default=TOLD)
+        return None if since == TOLD else since + self._ledger.aging_s
+
+    def _touch_overdue(self, now: float) -> None:
+        late = [number for number in self._waiting if self._by_number[number].since + self._ledger.aging_s <= now]
+        for number in late:
+            self._by_number[number].since = TOLD
+        self._orders.look_at |= self._pools(late)
+
+    def _look_in_case(self, now: float) -> None:
+        """Read the rows and look at the holders, although nothing was heard; count it if that was of use."""
+        self.on_ready()
+        if self._unread or self._orders:
+            return  # it was heard, and is acted on now
+        self._orders.look_at |= self._pools(self._waiting)
+        outcome = self._try(look=True)
+        if outcome is None:
+            self._orders.look_at.clear()
+            return
+        # Whatever is heard of before its effect can be seen may have come only now.
+        heard = self.owner.bell.heard()
+        if self._deaths is not None:
+            heard = self._deaths.notices(now) or heard
+            if (outcome.granted or outcome.freed or outcome.gave) and not heard and self._deaths.hears_all:
+                self.saved_by_timer += 1
+        self._note(outcome)
+        self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        """Tell of requests that wait no more and were not granted: somebody has removed them."""
+        there = self._ledger.waiting_of(self.owner)
+        for number in [number for number in self._waiting if number not in there]:
+            claim = self._by_number.pop(number)
+            self._waiting.discard(number)
+            if self._by_ticket.pop(claim.ticket, None) is not None:
+                self.news.append(RequestGone(claim.ticket))

@@ -1,0 +1,423 @@
+"""A run's side of the ledger: nothing blocks, what comes is heard, and nothing is found by the look once a second."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import fork, wait
+
+from executor.ledger import client as client_module
+from executor.ledger import watch
+from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
+from executor.ledger.ledger import Ledger
+from executor.ledger.liveness import StepLock
+from executor.ledger.requests import Lease, Request, needs_of
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    with Ledger(tmp_path) as ledger:
+        ledger.set_limit("a", 1)
+    return tmp_path
+
+
+def new_client(home: Path, run: str, **options: object) -> LedgerClient:
+    folder = home / "runs" / run
+    folder.mkdir(parents=True, exist_ok=True)
+    return LedgerClient(Ledger(home, **options), run, folder)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def mine(home: Path) -> Iterator[LedgerClient]:
+    made = new_client(home, "mine")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def theirs(home: Path) -> Iterator[LedgerClient]:
+    made = new_client(home, "theirs")
+    yield made
+    made.close()
+
+
+def ask(client: LedgerClient, **pools: int) -> int:
+    ticket = client.request(Request(step="s", attempt=1, needs=needs_of(pools or {"a": 1})))
+    client.flush()
+    return ticket
+
+
+def news(client: LedgerClient) -> list[client_module.News]:
+    found, client.news = client.news, []
+    return found
+
+
+def leases(client: LedgerClient) -> list[Lease]:
+    return [item.lease for item in news(client) if isinstance(item, SlotsGranted)]
+
+
+def wait_for_news(client: LedgerClient, within_s: float = 10.0) -> list[client_module.News]:
+    """As a driver's loop does."""
+    poll = select.poll()
+    poll.register(client.fileno(), select.POLLIN)
+    deadline = time.monotonic() + within_s
+    while not client.news:
+        due = min(deadline, client.wake_at or deadline)
+        if poll.poll(max(0.0, due - time.monotonic()) * 1000):
+            client.on_ready()
+        client.tick()
+        client.flush()
+        assert time.monotonic() < deadline, "nothing was heard"
+    return news(client)
+
+
+def test_what_is_free_is_granted_at_once(mine: LedgerClient) -> None:
+    ticket = ask(mine)
+    (granted,) = news(mine)
+    assert isinstance(granted, SlotsGranted)
+    assert granted.ticket == ticket
+    assert granted.lease.claim == mine.number_of(ticket)
+    assert mine.is_held(granted.lease)
+    assert not mine.waiting
+    assert mine.wake_at is None
+
+
+def test_what_is_given_back_goes_to_the_next_who_hears_of_it(mine: LedgerClient, theirs: LedgerClient) -> None:
+    first = ask(theirs)
+    ask(mine)
+    assert leases(mine) == []
+    assert mine.waiting
+    theirs.release(first)
+    theirs.flush()
+    (granted,) = wait_for_news(mine)
+    assert isinstance(granted, SlotsGranted)
+    assert mine.saved_by_timer == 0
+
+
+def test_a_parked_claim_lets_others_go_first_and_comes_back_to_its_place(
+    mine: LedgerClient, theirs: LedgerClient
+) -> None:
+    ticket = ask(mine)
+    other = ask(theirs)
+    (before,) = leases(mine)
+    mine.park(ticket)
+    mine.flush()
+    wait_for_news(theirs)
+    last = ask(theirs)
+    mine.resume(ticket)
+    mine.flush()
+    assert mine.waiting
+    theirs.release(other)
+    theirs.flush()
+    (after,) = wait_for_news(mine)
+    assert isinstance(after, SlotsGranted)
+    assert (after.ticket, after.lease.claim) == (ticket, before.claim)
+    assert after.lease.token > before.token
+    theirs.withdraw(last)
+
+
+def test_what_was_withdrawn_is_never_granted(mine: LedgerClient, theirs: LedgerClient) -> None:
+    first = ask(theirs)
+    ticket = ask(mine)
+    mine.withdraw(ticket)
+    mine.flush()
+    theirs.release(first)
+    theirs.flush()
+    assert not mine.owner.bell.heard()
+    ask(theirs)
+    assert len(leases(theirs)) == 2
+
+
+def test_what_was_granted_while_it_was_withdrawn_is_given_back_at_once(
+    mine: LedgerClient, theirs: LedgerClient
+) -> None:
+    first = ask(theirs)
+    ticket = ask(mine)
+    theirs.release(first)
+    theirs.flush()  # grants it, and nobody has heard of that yet
+    mine.withdraw(ticket)
+    mine.flush()
+    assert news(mine) == []
+    leases(theirs)
+    ask(theirs)
+    assert len(leases(theirs)) == 1, "the slot is free"
+
+
+def test_a_request_that_was_not_sent_can_be_withdrawn(mine: LedgerClient) -> None:
+    first = mine.request(Request(step="s", attempt=1, needs=(("a", 1),)))
+    second = mine.request(Request(step="s", attempt=1, needs=(("a", 1),)))
+    mine.withdraw(first)
+    mine.flush()
+    assert [item.ticket for item in news(mine) if isinstance(item, SlotsGranted)] == [second]
+
+
+def test_the_lock_in_other_hands_holds_nobody_up(mine: LedgerClient, home: Path) -> None:
+    with Ledger(home) as other, other.database.transaction():
+        begin = time.monotonic()
+        ask(mine)
+        assert time.monotonic() - begin < 0.1
+        assert news(mine) == []
+        assert mine.blocked is not None
+        assert mine.blocked[1] == os.getpid()
+        assert mine.wake_at is not None
+        assert mine.wake_at <= time.monotonic() + 2 * client_module.RETRY_S
+    wait_for_news(mine)
+    assert mine.blocked is None
+
+
+def test_a_bell_heard_while_the_lock_is_taken_is_acted_on_later(
+    mine: LedgerClient, theirs: LedgerClient, home: Path
+) -> None:
+    first = ask(theirs)
+    ask(mine)
+    theirs.release(first)
+    theirs.flush()
+    with Ledger(home) as other, other.database.transaction():
+        mine.on_ready()
+        mine.flush()
+        assert news(mine) == []
+    assert len(wait_for_news(mine)) == 1
+    assert mine.saved_by_timer == 0
+
+
+def test_a_limit_raised_by_a_command_is_heard_within_milliseconds(mine: LedgerClient, home: Path) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("a", 0)
+        ask(mine)
+        assert news(mine) == []
+        ledger.set_limit("a", 2)
+    assert len(wait_for_news(mine, within_s=0.9)) == 1
+
+
+def test_a_run_that_waits_does_nothing_until_the_look_once_a_second(mine: LedgerClient, theirs: LedgerClient) -> None:
+    ask(theirs)
+    ask(mine)
+    assert mine.wake_at is not None
+    assert mine.wake_at - time.monotonic() > client_module.SAFETY_S / 2
+    poll = select.poll()
+    poll.register(mine.fileno(), select.POLLIN)
+    assert not poll.poll(0)
+
+
+def hold_and_wait_to_be_killed(home: Path) -> int:
+    """A process whose run holds the pool ``a``; its pid."""
+    told = os.pipe()
+
+    def hold() -> None:
+        client = new_client(home, "killed")
+        ask(client)
+        assert leases(client)
+        os.write(told[1], b"!")
+        signal.pause()
+
+    pid = fork(hold)
+    os.read(told[0], 1)
+    for fd in told:
+        os.close(fd)
+    return pid
+
+
+def test_the_death_of_a_run_is_heard_by_who_waits_for_it(mine: LedgerClient, home: Path) -> None:
+    pid = hold_and_wait_to_be_killed(home)
+    ask(mine)
+    assert leases(mine) == []
+    os.kill(pid, signal.SIGKILL)
+    assert len(wait_for_news(mine, within_s=0.9)) == 1
+    assert wait(pid) == -signal.SIGKILL
+    assert mine.saved_by_timer == 0
+
+
+def test_a_run_that_died_before_anybody_waited_is_found_by_the_first_who_does(mine: LedgerClient, home: Path) -> None:
+    pid = hold_and_wait_to_be_killed(home)
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    ask(mine)
+    assert len(leases(mine)) == 1
+
+
+def test_a_process_that_outlived_its_run_keeps_the_slots_and_its_end_is_heard(mine: LedgerClient, home: Path) -> None:
+    begun, end = os.pipe(), os.pipe()
+
+    def hold() -> None:
+        client = new_client(home, "killed")
+        ask(client)
+        (lease,) = leases(client)
+
+        def step() -> None:
+            os.close(end[1])
+            lock = StepLock(str(home / "runs" / "killed" / "lane-0.log"), lease.claim)
+            assert lock.output_fd
+            os.write(begun[1], b"!")
+            os.read(end[0], 1)
+
+        fork(step)
+        signal.pause()
+
+    pid = fork(hold)
+    os.read(begun[0], 1)
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    ask(mine)
+    assert leases(mine) == []
+    assert mine.waiting
+    mine._safety_at = float("inf")  # so that nothing but a notice can help
+    os.close(end[0])
+    os.close(end[1])
+    assert len(wait_for_news(mine)) == 1
+    for fd in begun:
+        os.close(fd)
+
+
+def test_without_notices_of_the_kernel_the_look_once_a_second_finds_the_dead_and_is_not_counted(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(watch.CloseWatch, "__init__", refuse)
+    monkeypatch.setattr(client_module, "SAFETY_S", 0.05)
+    client = new_client(home, "mine")
+    pid = hold_and_wait_to_be_killed(home)
+    ask(client)
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    assert len(wait_for_news(client)) == 1
+    assert client.saved_by_timer == 0
+    client.close()
+
+
+def test_what_a_lost_bell_was_about_is_found_once_a_second_and_counted(
+    home: Path, theirs: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SAFETY_S", 0.05)
+    client = new_client(home, "mine")
+    first = ask(theirs)
+    ask(client)
+    theirs.release(first)
+    theirs.flush()
+    assert client.owner.bell.heard()  # somebody else takes it
+    assert len(wait_for_news(client)) == 1
+    assert client.saved_by_timer == 1
+    client.close()
+
+
+def test_a_bell_too_many_does_no_harm(mine: LedgerClient, theirs: LedgerClient, home: Path) -> None:
+    from executor.ledger.bell import ring
+
+    ask(theirs)
+    ask(mine)
+    with (home / "bell" / mine.owner.id).open("wb") as file:
+        file.write(b"garbage\n" * 100)
+    for _ in range(3):
+        ring(home, mine.owner.id)
+        mine.on_ready()
+        mine.flush()
+    assert news(mine) == []
+    assert mine.waiting
+
+
+def test_a_claim_that_becomes_overdue_is_looked_at_then(home: Path, theirs: LedgerClient) -> None:
+    """It comes before one of higher priority that keeps the free slot for itself."""
+    with Ledger(home) as ledger:
+        ledger.set_limit("a", 3)
+    holding, ending = ask(theirs, a=2), ask(theirs)
+    client = new_client(home, "mine", aging_s=0.2)
+    ask(client)
+    wide = theirs.request(Request(step="wide", attempt=1, needs=(("a", 2),), priority=5))
+    theirs.flush()
+    theirs.release(ending)
+    theirs.flush()
+    assert leases(client) == []
+    (granted,) = wait_for_news(client, within_s=0.9)
+    assert isinstance(granted, SlotsGranted)
+    assert client.saved_by_timer == 0
+    theirs.withdraw(wide)
+    theirs.release(holding)
+    client.close()
+
+
+def test_slots_that_were_taken_away_by_force_are_told_when_they_are_given_back(mine: LedgerClient, home: Path) -> None:
+    ticket = ask(mine)
+    (lease,) = leases(mine)
+    with Ledger(home) as ledger:
+        ledger.free("mine", force=True)
+    assert not mine.is_held(lease)
+    mine.release(ticket)
+    mine.flush()
+    assert news(mine) == [SlotsLost(lease)]
+
+
+def test_a_waiting_request_that_was_removed_by_force_is_told(
+    mine: LedgerClient, theirs: LedgerClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SAFETY_S", 0.05)
+    ask(theirs)
+    ticket = ask(mine)
+    with Ledger(home) as ledger:
+        ledger.free("mine", force=True)
+    assert wait_for_news(mine) == [RequestGone(ticket)]
+
+
+def test_a_full_disk_is_told_once_and_the_wishes_are_sent_when_there_is_room(
+    mine: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "FULL_S", 0.01)
+    execute = mine._ledger.database.execute
+    execute("PRAGMA max_page_count = 1").fetchall()
+    step = "s" * 100_000
+    mine.request(Request(step=step, attempt=1, needs=(("a", 1),)))
+    mine.flush()
+    (trouble,) = wait_for_news(mine)
+    assert isinstance(trouble, LedgerTrouble)
+    assert "nothing was changed" in trouble.message
+    assert mine.wake_at is not None
+    execute("PRAGMA max_page_count = 1000000").fetchall()
+    (granted,) = wait_for_news(mine)
+    assert isinstance(granted, SlotsGranted)
+
+
+def test_nothing_is_left_open_by_a_client_that_was_closed(home: Path, theirs: LedgerClient) -> None:
+    ask(theirs)
+    counts = []
+    for _ in range(3):
+        client = new_client(home, "mine")
+        ask(client)
+        client.close()
+        counts.append(len(os.listdir("/proc/self/fd")))
+    # SQLite keeps the descriptor of a file that another connection of the process has locked, and uses it again.
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_a_forked_child_has_none_of_a_client_s_descriptors(mine: LedgerClient, theirs: LedgerClient) -> None:
+    ask(theirs)
+    ask(mine)
+
+    def look() -> None:
+        names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_there(fd)]
+        left = [name for name in names if "/own/" in name or "/bell/" in name or "inotify" in name or "epoll" in name]
+        assert not left, left
+        assert not [name for name in names if name.endswith("ledger.lock")]
+
+    assert wait(fork(look)) == 0
+
+
+def _is_there(fd: str) -> bool:
+    try:
+        os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("act", [lambda c: c.on_ready(), lambda c: c.tick(), lambda c: c.flush()])
+def test_a_client_with_nothing_to_do_does_nothing(mine: LedgerClient, act: Callable[[LedgerClient], None]) -> None:
+    changes = mine._ledger.database.execute("SELECT total_changes()").fetchone()
+    act(mine)
+    assert mine._ledger.database.execute("SELECT total_changes()").fetchone() == changes
+    assert mine.news == []
