@@ -80,7 +80,9 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 def test_every_named_file_is_there(page: Path) -> None:
     """A path in backticks, from the project, the package or the page's own folder."""
     for name in re.findall(r"`((?:\w+/)*\w+/(?:[\w-]+\.(?:py|md|svg))?)(?:::\w+)?`", page.read_text()):
-        if name.split("/")[0] in {"runs", "values", "live", "own", "bell"} and not name.endswith(".py"):  # folders of a run's home
+        if name.split("/")[0] in {"runs", "values", "live", "own", "bell"} and not name.endswith(
+            ".py"
+        ):  # folders of a run's home
             continue
         if name == "ledger/":  # of what comes later, in docs/architecture.md
             continue

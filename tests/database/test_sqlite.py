@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import fork, wait
+from database_processes import fork, wait
 
 from executor.database import crash_points
 from executor.database.errors import DatabaseBusy, DatabaseFull, DatabaseLost, DatabaseUnusable, Forked

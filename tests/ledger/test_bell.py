@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from processes import fork, wait
+from ledger_processes import fork, wait
 
 from executor.ledger.bell import Bell, ring
 from executor.ledger.watch import Closed, CloseWatch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
-from world import outrank, pass_often, play
+from claims_world import outrank, pass_often, play
 
 from executor.ledger.claims import (
     PASSES,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import fork, wait
+from ledger_processes import fork, wait
 
 from executor.ledger import client as client_module
 from executor.ledger import watch

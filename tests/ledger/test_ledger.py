@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import fork, wait
+from ledger_processes import fork, wait
 
 from executor.database import crash_points
 from executor.database.errors import DatabaseLost, DatabaseUnusable

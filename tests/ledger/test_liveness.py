@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import fork, wait
+from ledger_processes import fork, wait
 
 from executor.ledger import liveness
 from executor.ledger.liveness import StepLock, live_steps, lock_owner, owner_is_alive, take_step_lock

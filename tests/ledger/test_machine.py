@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+from claims_world import OWNERS, POOLS, World
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from world import OWNERS, POOLS, World
 
 WHICH = st.integers(0, 30)
 NEEDS = st.dictionaries(st.sampled_from(POOLS), st.integers(1, 3), min_size=1, max_size=3)

@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 from types import ModuleType
 
+import claims_world as world
 import pytest
 import sql_world
-import world
-from mutants import MUTANTS, Mutant, load
+from ledger_mutants import MUTANTS, Mutant, load
 
 from executor.ledger.requests import Changes, Lease, Request
 
