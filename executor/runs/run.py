@@ -84,6 +84,7 @@ def drive_run(
             workers=workers.description,
             retries=retries,
         )
+        workers.await_ready()  # it got ready while all of the above was done
         with Signals(workers.interrupt) as signals:
             try:
                 driver.run(signals, [started, *map(RunNotice, notices)])

@@ -48,6 +48,9 @@ class InlineWorkers:
         self._usage = process.Usage()
         self._runner = StepRunner(self._job, step_log())
 
+    def await_ready(self) -> None:
+        """It is."""
+
     def begin(self, attempt: Attempt) -> None:
         """Run ``attempt`` at the next ``tick``, after its start has been told and shown."""
         self.reports.append(StepStarted(attempt.key, attempt.number, os.getpid(), -1, attempt.waited))

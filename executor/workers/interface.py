@@ -74,6 +74,9 @@ class Workers(Protocol):
     def start(self) -> None:
         """Get ready to run steps. Raises ``WorkersUnavailable`` where no worker can be had."""
 
+    def await_ready(self) -> None:
+        """Block until attempts can be run. Time that a step may take is not counted before."""
+
     def begin(self, attempt: Attempt) -> None:
         """Hand an attempt to a worker, or keep it until one is there. The caller holds to its limits itself."""
 

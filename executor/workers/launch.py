@@ -87,7 +87,7 @@ class TemplateProcess:
         hygiene.register(control.fileno())
 
     def await_ready(self) -> None:
-        """Block until it has loaded the user's code.
+        """Block until it has loaded the user's code and can fork workers.
 
         Raises:
             WorkersUnavailable: it could not, or has threads then; the text says which.
@@ -277,7 +277,6 @@ def exec_main() -> NoReturn:
         text = str(error) if isinstance(error, WorkersUnavailable) else f"{describe(error)}\n{traceback_text(error)}"
         control.send(("failed", text[: PACKET_BYTES // 8]))
         sys.exit(1)
-    control.send(("ready", os.getpid()))
     begun = BegunPage(load["lanes"], begun_fd)
     Template(job, control, begun.memory, attempts=load["attempts"], environ=load["environ"]).run()
 

@@ -42,6 +42,7 @@ class TemplateLink:
         self._selector = selector
         self._on_worker, self._on_gone, self._on_none, self._on_end = on_worker, on_gone, on_none, on_end
         self._process: TemplateProcess | None = None
+        self._starting = False  #: a forked template gets ready while the driver does other things
         self._orders: list[tuple[str, int]] = []
 
     def launch(
@@ -64,8 +65,19 @@ class TemplateLink:
                 started.wait()
                 raise
         self._process = started
+        self._starting = method == "fork"
         self._orders.clear()
         self._selector.add(started.control.fileno(), self._on_ready)
+
+    def await_ready(self) -> None:
+        """Block until the template can fork workers.
+
+        Raises:
+            WorkersUnavailable: it died before.
+        """
+        if self._starting and self._process is not None:
+            self._starting = False
+            self._process.await_ready()
 
     def order(self, what: str, number: int) -> None:
         """``fork`` so many workers; ``stop`` or ``kill`` the group of a pid; ``signal_all`` with a signal."""
@@ -121,6 +133,9 @@ class TemplateLink:
             started.close()
             started.wait()
             self._on_end(started.exit_code)
+            return
+        if news[0] == "ready":
+            self._starting = False
             return
         sockets = iter(fds)
         for kind, *details in news:

@@ -123,6 +123,14 @@ class ProcessWorkers:
             self._begun.close()
             raise
 
+    def await_ready(self) -> None:
+        """Block until workers can be forked, so that what follows is not counted as the time of a step.
+
+        Raises:
+            WorkersUnavailable: the template died before.
+        """
+        self._template.await_ready()
+
     def begin(self, attempt: Attempt) -> None:
         """Hand ``attempt`` to an idle worker, or to the next one that comes."""
         task = Assignment(attempt)

@@ -81,6 +81,7 @@ class Template:
         code = 70  # EX_SOFTWARE: an error in this package
         try:
             self._prepare()
+            self._control.send(("ready", self._pid))
             self._serve()
             code = 0
         except BaseException:  # noqa: BLE001  (the workers must go in any case; the driver reports that the template died)
