@@ -16,7 +16,7 @@ from executor.workers import hygiene, messages, process
 from executor.workers.child import BEGUN_BYTES
 from executor.workers.interface import WorkersUnavailable
 from executor.workers.sockets import PACKET_BYTES, ControlSocket, control_pair
-from executor.workers.template import Template
+from executor.workers.template import BROKEN, Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 # A fork copies page tables: half a millisecond for a small process, tens of milliseconds for one of 500 MB.
 FORK_UP_TO_BYTES = 150 * 1024 * 1024
-
-# Exit code of a template that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
-BROKEN = 70
 
 # Libraries that start a thread per CPU when they are imported; a process with threads must not be forked.
 THREAD_VARIABLES = (

@@ -29,9 +29,10 @@ from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never
 from executor.workers.channel import Channel
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.interface import WorkersUnavailable
-from executor.workers.launch import BROKEN, BegunPage, choose
+from executor.workers.launch import BegunPage, choose
 from executor.workers.parent import TemplateLink
 from executor.workers.streams import lane_file
+from executor.workers.template import BROKEN
 
 if TYPE_CHECKING:
     from executor.config.settings import ExecutorSettings

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from executor.workers.sockets import ControlSocket
 
 
+# Exit code of a process that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
+BROKEN = 70
+
+
 @dataclass(slots=True)
 class _Child:
     """A worker that the template forked."""
@@ -78,7 +82,7 @@ class Template:
 
     def run(self) -> NoReturn:
         """Serve the driver until it closes its end or dies; then kill what is left, wait for it, and exit."""
-        code = 70  # EX_SOFTWARE: an error in this package
+        code = BROKEN
         try:
             self._prepare()
             self._control.send(("ready", self._pid))
@@ -241,7 +245,7 @@ class Template:
             with contextlib.suppress(BaseException):
                 traceback.print_exc()
         finally:
-            os._exit(70)  # EX_SOFTWARE: an error in this package, seen as a worker that died
+            os._exit(BROKEN)  # seen as a worker that died
 
     # --- workers go --------------------------------------------------------------------------------------------------
 
