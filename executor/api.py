@@ -191,8 +191,8 @@ def _execute(
         if settings.in_process:
             workers = InlineWorkers(worker_job, clock=clock)
         else:
-            lanes = min(limits.max_concurrent, max(1, len(plan)))
-            workers = ProcessWorkers(worker_job, settings, lanes=lanes, selector=selector, clock=clock)
+            at_once = min(limits.max_concurrent, max(1, len(plan)))
+            workers = ProcessWorkers(worker_job, settings, at_once=at_once, selector=selector, clock=clock)
         stack.callback(lambda: workers.close(kill=True))
         workers.start()
         from executor.runs.run import drive_run  # only now: see there

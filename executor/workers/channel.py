@@ -1,4 +1,4 @@
-"""The driver's end of a worker's socket: messages in both directions, never blocking."""
+"""The driver's end of a lane's socket: messages in both directions, never blocking."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ READ_BYTES = 1 << 17
 
 
 class Channel:
-    """A socket to one worker. What the worker sends goes to ``on_message``.
+    """A socket to the workers of one lane. What they send goes to ``on_message``.
 
-    ``on_end`` is called when the worker's end is closed: by its death, of which the template tells soon, or by a step.
-    ``fd`` is -1 once the socket is closed, by either side.
+    ``on_end`` is called when the other end is closed: by the template's death, or shut down by a step. ``fd`` is -1
+    once the socket is closed, by either side.
     """
 
     __slots__ = ("_on_end", "_on_garbage", "_on_message", "_outgoing", "_reader", "_selector", "fd")
@@ -58,12 +58,16 @@ class Channel:
                 self._selector.watch_writing(self.fd, on=True)
             self._outgoing += data[sent:]
 
+    @property
+    def clean(self) -> bool:
+        """Whether no message is on its way in part, in either direction."""
+        return self.fd >= 0 and not self._outgoing and self._reader.between_messages
+
     def drain(self) -> None:
-        """Take everything that the worker, which is gone, has sent; then close."""
-        with suppress(BlockingIOError):  # a process that got away from the worker's end may hold its socket open
+        """Take everything that a worker that is gone has sent."""
+        with suppress(BlockingIOError):
             while self.fd >= 0:
                 self._receive()
-        self.close()
 
     def close(self) -> None:
         """Close our end. Safe to call twice."""

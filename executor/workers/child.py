@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-from _signal import SIG_UNBLOCK, pthread_sigmask
 from _signal import signal as set_handler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,11 +25,12 @@ from executor.workers.assignment import CANNOT_REPORT
 from executor.workers.interface import WorkerJob
 from executor.workers.runner import StepRunner
 from executor.workers.sockets import stream_pair
-from executor.workers.streams import Lane, flush_output, lane_file
+from executor.workers.streams import flush_output, lane_file, log_end, open_log
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     from executor.workers.interface import InputValue
 
@@ -45,9 +45,6 @@ LINGER_S = 0.1
 
 #: Bytes of one lane's entry in the page where workers note which attempt they have begun.
 BEGUN_BYTES = 8
-
-
-_TERM = (15,)
 
 # One read takes a usual message whole.
 READ_BYTES = 1 << 16
@@ -72,32 +69,32 @@ def _report(channel: int, message: tuple[object, ...]) -> None:
 class Worker:
     """The whole life of a worker process: up to ``attempts`` attempts (None: any number), then the end.
 
-    Made by the template, once, before it forks; ``main`` runs in each fork.
+    Made by the template, once, before it forks; ``main`` runs in each fork. It finds its socket as descriptor
+    ``channel`` there, the log of its lane as standard output and error, and ``on_term`` in place for SIGTERM.
     """
 
-    def __init__(self, job: WorkerJob, begun: mmap.mmap, log: logging.Logger | None, attempts: int | None) -> None:
-        self._steps, self._begun, self._attempts = job.steps, begun, attempts
+    def __init__(
+        self, job: WorkerJob, begun: mmap.mmap, log: logging.Logger | None, attempts: int | None, channel: int
+    ) -> None:
+        self._steps, self._begun, self._attempts, self._channel = job.steps, begun, attempts, channel
         self._runner = StepRunner(job, log)
-        self._on_term = self._runner.stop.on_signal
-        self._lane = Lane([f"{job.lanes_folder}/{lane_file(number)}" for number in range(len(begun) // BEGUN_BYTES)])
+        self.stop = self._runner.stop
+        self.on_term: Callable[[int, FrameType | None], None] = self.stop.on_signal  #: what handles SIGTERM here
+        self._logs = [f"{job.lanes_folder}/{lane_file(number)}" for number in range(len(begun) // BEGUN_BYTES)]
         self._usage = process.Usage()
         self._folder = -1  #: the current folder of the run, once a second attempt is possible
 
-    def main(self, channel: int) -> NoReturn:
-        """Run what comes in on ``channel``. Ends the process, with code 0 when it was told to or had done its share."""
-        hygiene.register(channel)
-        hygiene.register_handler(15, self._on_term, 0)  # 0: SIG_DFL
-        set_handler(15, self._on_term)
-        pthread_sigmask(SIG_UNBLOCK, _TERM)  # a stop that came before this line counts from here
-        self._serve(channel)
+    def main(self, lane: int) -> NoReturn:
+        """Run what comes in. Ends the process, with code 0 when it was told to or had done its share."""
+        self._serve(lane)
         end_process()
 
-    def _serve(self, channel: int) -> None:
-        stop = self._runner.stop
+    def _serve(self, lane: int) -> None:
+        stop, channel = self.stop, self._channel
         left = self._attempts or -1
         if left != 1:
             self._folder = hygiene.register(os.open(".", os.O_PATH | os.O_CLOEXEC))
-        for index, number, lane, inputs in _incoming(channel):
+        for index, number, inputs in _incoming(channel):
             if stop.asked:
                 break
             left -= 1
@@ -113,14 +110,13 @@ class Worker:
 
     def _prepare_next(self) -> None:
         """Put back what a step may have changed, and measure from here; a first attempt needs neither."""
-        set_handler(15, self._on_term)
+        set_handler(15, self.on_term)
         os.fchdir(self._folder)
         self._usage.restart()
 
     def _attempt(self, index: int, number: int, lane: int, inputs: Sequence[InputValue]) -> tuple[object, ...]:
         """Run one attempt: the message that reports it, less whether the worker is alone then."""
-        self._lane.switch(lane)
-        log_from = self._lane.end()
+        log_from = log_end(self._logs[lane])
         started_at = time.monotonic()
         at = lane * BEGUN_BYTES
         self._begun[at : at + BEGUN_BYTES] = begun_mark(index, number)
@@ -128,7 +124,7 @@ class Worker:
         ended_at = time.monotonic()
         cpu_s, peak = self._usage.read()
         flush_output()
-        facts = (started_at, ended_at, cpu_s, peak, os.getpid(), lane, log_from, self._lane.end())
+        facts = (started_at, ended_at, cpu_s, peak, log_from, log_end(self._logs[lane]))
         if isinstance(outcome, StepError):
             return "failed", index, number, tuple(outcome), facts
         stored, missing = outcome
@@ -150,20 +146,17 @@ def rehearse() -> None:
         values_folder=Path(os.devnull),
         lanes_folder=Path(os.devnull),
     )
-    double = Worker(job, mmap.mmap(-1, BEGUN_BYTES), None, 1)
-    double._lane = Lane([os.devnull])  # noqa: SLF001  (of this module)
+    ours, theirs = stream_pair()
+    double = Worker(job, mmap.mmap(-1, BEGUN_BYTES), None, 1, theirs)
     flush_output()
-    stdout, stderr = os.dup(1), os.dup(2)
+    stdout, log = os.dup(1), open_log(os.devnull)
+    os.dup2(log, 1)
     for _ in range(REHEARSALS):
-        ours, theirs = stream_pair()
-        messages.send(ours, (0, 1, 0, ()))
-        double._serve(theirs)  # noqa: SLF001  (of this module)
-        double._lane.number = -1  # noqa: SLF001  (as above)
-        os.close(ours)
-        os.close(theirs)
-    for fd, saved in ((1, stdout), (2, stderr)):
-        os.dup2(saved, fd)
-        os.close(saved)
+        messages.send(ours, (0, 1, ()))
+        double._serve(0)  # noqa: SLF001  (of this module)
+    os.dup2(stdout, 1)
+    for fd in (ours, theirs, stdout, log):
+        os.close(fd)
 
 
 @op

@@ -1,4 +1,4 @@
-"""Two at-fork hooks of the standard library that a worker does not need, and that would cost a third of its fork.
+"""At-fork hooks that a worker does not need, two of the standard library among them that cost a third of its fork.
 
 After a fork, ``threading`` makes new locks and rewrites its records in case other threads held or were in them, and
 ``logging`` does so for each handler. A template has one thread and holds no lock when it forks, so both find nothing
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
     Hooks = list[Callable[[], object]]
 
-#: Module and name of the hooks that mend what other threads may have left.
-_AFTER_IN_CHILD = {("threading", "_after_fork"), ("logging", "_after_at_fork_child_reinit_locks")}
+#: Module and name of the hooks that mend what other threads may have left; and of ours, which does nothing in a worker.
+_AFTER_IN_CHILD = {
+    ("threading", "_after_fork"),
+    ("logging", "_after_at_fork_child_reinit_locks"),
+    (hygiene.__name__, hygiene.after_fork_in_child.__name__),
+}
 
 #: With its hook in the child left out, logging must not take its lock before the fork either: it would stay taken.
 _BEFORE = {("logging", "_acquireLock"), ("logging", "_prepareFork")}
@@ -33,7 +37,6 @@ class ForkHooks:
     """The interpreter's lists of what ``os.register_at_fork`` was given, for a process that is about to fork a lot."""
 
     def __init__(self) -> None:
-        self._template = os.getpid()
         self._in_child: Hooks = []
         self._all_in_child: Hooks = []
 
@@ -52,8 +55,8 @@ class ForkHooks:
         hygiene.before_fork.append(self._put_back)
 
     def _put_back(self) -> None:
-        """Before a fork: one of a worker, which may have threads, runs all hooks in its child."""
-        if self._all_in_child and os.getpid() != self._template:
+        """Before a fork of a worker, which may have threads: all hooks run in its child."""
+        if self._all_in_child:
             self._in_child[:] = self._all_in_child
             self._all_in_child = []
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _ours: set[int] = set()
 
+#: The pid of this process, or of its parent, if that is a template: what is registered there is meant for its workers.
+_template = 0
+
 
 def register(fd: int) -> int:
     """Remember ``fd`` as ours, and give it back."""
@@ -38,8 +41,16 @@ def close(fd: int) -> None:
         os.close(fd)
 
 
+def forks_workers() -> None:
+    """This process is a template from now on: what is registered in it its workers keep, and hand to no child."""
+    global _template  # noqa: PLW0603  (a fact about this process)
+    _template = os.getpid()
+
+
 def after_fork_in_child() -> None:
     """Close every registered descriptor. Runs by itself in each forked child of this process."""
+    if _template:  # or else _before_fork had set it to 0
+        return
     for fd in _ours:
         try:
             os.close(fd)
@@ -91,6 +102,11 @@ before_fork: list[Callable[[], None]] = []
 
 
 def _before_fork() -> None:
+    global _template  # noqa: PLW0603  (as above)
+    if _template:
+        if _template == os.getpid():
+            return
+        _template = 0  # a worker forks: from here on it is a process as any other
     for hook in before_fork:
         hook()
     if _handlers:

@@ -72,6 +72,11 @@ class FrameReader:
         self._parts: list[bytes] = []  #: the begin of a message; joined once, or a large one would cost its square
         self._missing = 0  #: bytes without which nothing can be done with them
 
+    @property
+    def between_messages(self) -> bool:
+        """Whether nothing of a message has come whose end is still to come."""
+        return not self._parts
+
     def feed(self, data: bytes) -> list[Any]:
         """The messages that ``data`` completes.
 

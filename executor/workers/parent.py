@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from typing import TYPE_CHECKING
 
+from executor.workers import hygiene
 from executor.workers.child import LINGER_S
 from executor.workers.launch import BegunPage, TemplateProcess, exec_template, fork_template
+from executor.workers.sockets import FDS_PER_PACKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +27,9 @@ END_WITHIN_S = 5.0
 class TemplateLink:
     """Orders are collected and sent together; what the template tells becomes a call.
 
-    ``on_worker(pid, fd)``, a worker came; ``on_gone(pid, status, cpu_s, peak_rss_bytes, lingered)``, one is gone with
-    all that it had started; ``on_none(why)``, one could not be forked; ``on_end(exit_code)``, the template is dead.
+    ``on_worker(lane, pid)``, a worker came; ``on_gone(lane, status, cpu_s, peak_rss_bytes, lingered)``, one is gone
+    with all that it had started; ``on_none(lane, why)``, none could be forked there; ``on_end(exit_code)``, the
+    template is dead.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class TemplateLink:
         *,
         on_worker: Callable[[int, int], None],
         on_gone: Callable[..., None],
-        on_none: Callable[[str], None],
+        on_none: Callable[[int, str], None],
         on_end: Callable[[int | None], None],
     ) -> None:
         self._selector = selector
@@ -44,6 +46,7 @@ class TemplateLink:
         self._process: TemplateProcess | None = None
         self._starting = False  #: a forked template gets ready while the driver does other things
         self._orders: list[tuple[str, int]] = []
+        self._fds: list[int] = []  #: the sockets of the lanes among them, in order
 
     def launch(
         self, method: str, job: WorkerJob, begun: BegunPage, attempts: int | None, *, preload: Sequence[str]
@@ -66,7 +69,7 @@ class TemplateLink:
                 raise
         self._process = started
         self._starting = method == "fork"
-        self._orders.clear()
+        self._forget_orders()
         self._selector.add(started.control.fileno(), self._on_ready)
 
     def await_ready(self) -> None:
@@ -80,21 +83,33 @@ class TemplateLink:
             self._process.await_ready()
 
     def order(self, what: str, number: int) -> None:
-        """``fork`` so many workers; ``stop`` or ``kill`` the group of a pid; ``signal_all`` with a signal."""
+        """``fork`` a worker on a lane; ``stop`` or ``kill`` the group of a pid; ``signal_all`` with a signal."""
         self._orders.append((what, number))
+
+    def open_lane(self, number: int, fd: int) -> None:
+        """Give the template the other end of a lane's socket; ``fd`` is the template's from now on."""
+        if len(self._fds) == FDS_PER_PACKET:
+            self.flush()
+        self._orders.append(("lane", number))
+        self._fds.append(hygiene.register(fd))
 
     def flush(self) -> None:
         """Send the orders."""
         while self._orders and self._process is not None:
             packet, self._orders = self._orders[:ORDERS], self._orders[ORDERS:]
-            self._process.control.send(packet)
+            sockets = sum(what == "lane" for what, _ in packet) if self._fds else 0
+            self._process.control.send(packet, self._fds[:sockets])
+            for fd in self._fds[:sockets]:
+                hygiene.close(fd)
+            del self._fds[:sockets]
 
     def close(self, used: set[int]) -> bool:
         """End the template with all its workers, and wait for it. False: it had to be killed.
 
-        The pids of ``used`` see that their channel is closed, and get a moment to run their exit handlers.
+        Workers on the lanes of ``used`` see that their channel is closed, and get a moment to run their exit handlers.
         """
         started, self._process = self._process, None
+        self._forget_orders()
         if started is None:
             return True
         self._selector.remove(started.control.fileno())
@@ -107,26 +122,30 @@ class TemplateLink:
             return False
         return True
 
+    def _forget_orders(self) -> None:
+        self._orders.clear()
+        for fd in self._fds:
+            hygiene.close(fd)
+        self._fds.clear()
+
     @staticmethod
-    def _await_gone(started: TemplateProcess, pids: set[int]) -> None:
+    def _await_gone(started: TemplateProcess, lanes: set[int]) -> None:
         deadline = time.monotonic() + LINGER_S
         poll = select.poll()
         poll.register(started.control, select.POLLIN)
-        while pids and (left := deadline - time.monotonic()) > 0:
+        while lanes and (left := deadline - time.monotonic()) > 0:
             if not poll.poll(left * 1000):
                 return
-            news, fds = started.control.receive()
+            news, _ = started.control.receive()
             if news is None:
                 return
-            for fd in fds:  # a worker that came too late to get anything to do
-                os.close(fd)
-            pids.difference_update(item[1] for item in news if item[0] == "gone")
+            lanes.difference_update(item[1] for item in news if item[0] == "gone")
 
     def _on_ready(self) -> None:
         started = self._process
         if started is None:  # closed by an earlier callback of the same round
             return
-        news, fds = started.control.receive()
+        news, _ = started.control.receive()
         if news is None:
             self._selector.remove(started.control.fileno())
             self._process = None
@@ -137,16 +156,10 @@ class TemplateLink:
         if news[0] == "ready":
             self._starting = False
             return
-        sockets = iter(fds)
         for kind, *details in news:
             if kind == "gone":
                 self._on_gone(*details)
             elif kind == "worker":
-                fd = next(sockets, -1)
-                if fd >= 0:
-                    self._on_worker(details[0], fd)
-                else:  # no descriptor was free in this process, so the kernel dropped it
-                    self.order("kill", details[0])
-                    self._on_none("this process has too many open files")
+                self._on_worker(*details)
             else:
-                self._on_none(details[0])
+                self._on_none(*details)

@@ -1,8 +1,8 @@
 """Workers as processes, seen from the driver: one attempt per process, or many.
 
-Lanes, workers and attempts meet here. A *lane* is a place for one attempt at a time and has one log file; a *worker*
-is a process, and comes with a socket of its own from the template; an attempt takes a lane and a worker, and gives
-both back when its processes are gone.
+Lanes, workers and attempts meet here. A *lane* is a place for one worker at a time and has one log file; a *worker* is
+a process, which the template forks on a lane; an attempt takes a worker, and with it a lane, until its processes are
+gone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from executor.scheduler.events import (
 )
 from executor.workers import hygiene, process
 from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never_began, stopped
-from executor.workers.channel import Channel
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.interface import WorkersUnavailable
+from executor.workers.lanes import Lane
 from executor.workers.launch import BegunPage, choose
 from executor.workers.parent import TemplateLink
 from executor.workers.streams import lane_file
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from executor.workers.selector import Selector
 
 # One-shot workers are forked ahead of need, so that the next attempt does not wait for a fork: up to SPARES of them,
-# FORKS at a time, because forks that follow one another closely are cheaper (see ``Template``).
+# each on a lane of its own, and FORKS at a time, because forks that follow one another closely are cheaper (see
+# ``Template``).
 SPARES = 6
 FORKS = 4
 
@@ -55,41 +56,26 @@ FORK_AGAIN_S = 0.1
 RESTARTS = 3
 
 
-class _Worker:
-    """A worker process as the driver knows it."""
-
-    __slots__ = ("because", "channel", "condemned", "pid", "pidfd", "task", "used")
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.because: str | None = None  #: why it was given up before its attempt was reported
-        self.channel: Channel
-        self.task: Assignment | None = None
-        self.used = 0  #: attempts handed to it
-        self.condemned = False  #: gets nothing more to do
-        self.pidfd = -1  #: to see its end when the template is dead and cannot tell
-
-
 class ProcessWorkers:
-    """Runs attempts in processes that a template forks. Implements ``Workers``."""
+    """Runs attempts in processes that a template forks, ``at_once`` of them. Implements ``Workers``."""
 
     blocking = False
 
     def __init__(
-        self, job: WorkerJob, settings: ExecutorSettings, *, lanes: int, selector: Selector, clock: RunClock
+        self, job: WorkerJob, settings: ExecutorSettings, *, at_once: int, selector: Selector, clock: RunClock
     ) -> None:
         self._job, self._settings, self._selector, self._clock = job, settings, selector, clock
         self._per_worker = settings.steps_per_worker
         self.reports: list[Report] = []
         self._tasks: dict[str, Assignment] = {}  #: by step key: a step has one attempt at a time
         self._queue: deque[Assignment] = deque()  #: begun by the driver, with no worker yet
-        self._workers: dict[int, _Worker] = {}
-        self._idle: list[_Worker] = []
-        self._asked = 0  #: forks that were ordered and not answered
+        lanes = at_once + (SPARES if self._per_worker == 1 else 0)
+        self._lanes = [Lane(number) for number in range(lanes)]
+        self._empty = self._lanes[::-1]  #: lanes with no worker, and none ordered
+        self._idle: list[Lane] = []  #: lanes whose worker has nothing to do
+        self._asked: set[Lane] = set()  #: lanes on which a fork was ordered, and not answered
         self._fork_at: float | None = None  #: after a fork that failed: when to try again
-        self._free_lanes = list(range(lanes - 1, -1, -1))
-        self._lane_ends = [0] * lanes  #: bytes of each lane's log that belong to attempts that are over
-        self._ending: deque[tuple[float, _Worker]] = deque()  #: processes that have reported; when they must be gone
+        self._ending: deque[tuple[float, Lane, Assignment]] = deque()  #: have reported; when they must be gone
         self._stopping = 0  #: attempts with a kill_at
         self._begins_left = len(job.steps)  #: how many attempts may still come, to fork no more ahead than that
         self._returns: dict[str, int] = {}  #: step key -> workers in a row that died before they began it
@@ -154,15 +140,29 @@ class ProcessWorkers:
 
     def _order_forks(self) -> None:
         """A worker for each attempt that waits for one; of one-shot workers some more, ahead of need and together."""
-        urgent = len(self._queue) - self._asked
-        if urgent > 0:
-            self._asked += urgent
-            self._template.order("fork", urgent)
+        wanted = len(self._queue) - len(self._asked)
         if self._per_worker == 1:
-            missing = len(self._queue) + min(SPARES, self._begins_left) - len(self._idle) - self._asked
-            if missing >= min(FORKS, self._begins_left) and missing > 0:
-                self._asked += missing
-                self._template.order("fork", missing)
+            spares = min(SPARES, self._begins_left) - len(self._idle)
+            if wanted + spares >= min(FORKS, self._begins_left):
+                wanted += spares
+        for _ in range(min(wanted, len(self._empty))):
+            self._ask(self._empty.pop())
+            if self._fork_at is not None:
+                break
+
+    def _ask(self, lane: Lane) -> None:
+        """Order a worker for a lane."""
+        self._asked.add(lane)
+        if not lane.open:
+            try:
+                theirs = lane.connect(
+                    self._selector, on_message=self._on_message, on_garbage=self._on_garbage, on_end=self._on_silence
+                )
+            except OSError as error:
+                self._on_no_worker(lane.number, str(error))
+                return
+            self._template.open_lane(lane.number, theirs)
+        self._template.order("fork", lane.number)
 
     def stop(self, key: str, reason: StopReason, *, kill: bool) -> None:
         """Stop the attempt of step ``key``: SIGTERM, and SIGKILL after the grace; with ``kill``, SIGKILL now."""
@@ -174,7 +174,7 @@ class ProcessWorkers:
             self._queue.remove(task)
             self._report_unbegun(task, self._stopped(task))
             return
-        self._workers[task.pid].condemned = True
+        self._lanes[task.lane].condemned = True
         if kill or self._settings.stop_grace_s <= 0:
             self._kill(task)
         elif task.kill_at is None and not task.killed:
@@ -195,11 +195,11 @@ class ProcessWorkers:
     def tick(self, now: float) -> None:
         """Kill what outlived its grace."""
         while self._ending and self._ending[0][0] <= now:
-            _, worker = self._ending.popleft()
-            if worker.task is not None and worker.task.reported:
-                self._kill(worker.task)
-            elif worker.task is not None:
-                self._give_up(worker, CLOSED)
+            _, lane, task = self._ending.popleft()
+            if lane.task is task and task.reported:
+                self._kill(task)
+            elif lane.task is task:
+                self._give_up(lane, CLOSED)
         if self._stopping:
             for task in self._tasks.values():
                 if task.kill_at is not None and task.kill_at <= now:
@@ -220,16 +220,15 @@ class ProcessWorkers:
 
     def close(self, *, kill: bool = False) -> None:
         """End every process and wait for it: idle workers run their exit handlers, unless ``kill``."""
-        used = {worker.pid for worker in self._workers.values() if worker.used and worker.task is None}
-        for worker in self._workers.values():
-            worker.channel.close()
-            if worker.pidfd >= 0:
-                self._selector.remove(worker.pidfd)
-                hygiene.close(worker.pidfd)
+        used = {lane.number for lane in self._lanes if lane.used and lane.task is None}
+        for lane in self._lanes:
+            lane.disconnect(self._selector)
         if not self._template.close(set() if kill else used):
-            for worker in self._workers.values():
-                process.signal_group(worker.pid, signal.SIGKILL)  # it has died with the template; its children have not
-        self._workers.clear()
+            for lane in self._lanes:
+                if lane.pid:  # it has died with the template; its children have not
+                    process.signal_group(lane.pid, signal.SIGKILL)
+        for lane in self._lanes:
+            lane.end_worker()
         for task in list(self._tasks.values()):  # the driver has given up, or ends by an error
             task.stop = task.stop or "cancelled"
             if task.reported:
@@ -244,30 +243,26 @@ class ProcessWorkers:
     def _launch(self, method: str) -> None:
         self._template.launch(method, self._job, self._begun, self._per_worker, preload=self._settings.preload_modules)
 
-    def _on_new_worker(self, pid: int, fd: int) -> None:
-        worker = _Worker(pid)
-        worker.channel = Channel(
-            fd,
-            self._selector,
-            on_message=lambda message: self._on_message(worker, message),
-            on_garbage=lambda: self._give_up(worker, GARBAGE),
-            on_end=lambda: self._on_silence(worker),
-        )
-        self._workers[pid] = worker
-        self._asked -= 1
-        self._give_work(worker)
+    def _on_new_worker(self, number: int, pid: int) -> None:
+        lane = self._lanes[number]
+        lane.pid = pid
+        self._asked.discard(lane)
+        self._give_work(lane)
 
-    def _give_work(self, worker: _Worker) -> None:
+    def _give_work(self, lane: Lane) -> None:
         if self._queue:
-            self._hand(self._queue.popleft(), worker)
+            self._hand(self._queue.popleft(), lane)
         else:
-            self._idle.append(worker)
+            self._idle.append(lane)
 
-    def _on_no_worker(self, why: str) -> None:
-        """The template could not fork. With other workers alive there will be room; else nothing would ever change."""
-        self._asked -= 1
+    def _on_no_worker(self, number: int, why: str) -> None:
+        """No worker could be forked. With others alive there will be room; else nothing would ever change."""
+        lane = self._lanes[number]
+        lane.settle(whole=False)  # the template may not even have its socket
+        self._asked.discard(lane)
+        self._empty.append(lane)
         self._fork_at = self._clock() + FORK_AGAIN_S
-        if self._asked == 0 and not self._workers:
+        if not self._asked and not any(other.pid for other in self._lanes):
             self._fail_queue(f"no worker process could be started: {why}")
 
     def _fail_queue(self, why: str) -> None:
@@ -277,12 +272,16 @@ class ProcessWorkers:
     def _on_end(self, exit_code: int | None) -> None:
         """The template is dead: end its workers, settle what they were doing, and start another one afresh."""
         self.template_died = True
-        self._asked = 0
+        self._empty.extend(self._asked)
+        self._asked.clear()
         self._idle.clear()
-        for worker in list(self._workers.values()):
-            worker.condemned = True
-            process.signal_group(worker.pid, signal.SIGKILL)  # they die with it anyway; their children would not
-            self._watch_end(worker)
+        for lane in self._empty:
+            lane.disconnect(self._selector)  # the other end was the template's
+        for lane in self._lanes:
+            if lane.pid:
+                lane.condemned = True
+                process.signal_group(lane.pid, signal.SIGKILL)  # they die with it anyway; their children would not
+                self._watch_end(lane)
         self._restarts += 1
         if exit_code == BROKEN:  # another one would break as well
             self._lost = (
@@ -300,48 +299,45 @@ class ProcessWorkers:
         if self._lost is not None:
             self._fail_queue(self._lost)
 
-    def _watch_end(self, worker: _Worker) -> None:
+    def _watch_end(self, lane: Lane) -> None:
         """See the end of a worker whose parent, the template, is dead."""
         try:
-            worker.pidfd = hygiene.register(os.pidfd_open(worker.pid))
+            lane.pidfd = hygiene.register(os.pidfd_open(lane.pid))
         except ProcessLookupError:
-            self._on_lost_worker(worker)
+            self._on_lost_worker(lane)
         else:
-            self._selector.add(worker.pidfd, lambda: self._on_lost_worker(worker))
+            self._selector.add(lane.pidfd, lambda: self._on_lost_worker(lane))
 
-    def _on_lost_worker(self, worker: _Worker) -> None:
-        if worker.pidfd >= 0:
-            self._selector.remove(worker.pidfd)
-            hygiene.close(worker.pidfd)
-            worker.pidfd = -1
+    def _on_lost_worker(self, lane: Lane) -> None:
+        lane.forget_pidfd(self._selector)
         # whatever it left behind in its group goes as well; the group has nobody else in it
-        process.signal_group(worker.pid, signal.SIGKILL)
-        self._on_gone(worker.pid, -signal.SIGKILL, 0.0, 0, True, "died: its template was killed")
+        process.signal_group(lane.pid, signal.SIGKILL)
+        self._on_gone(lane.number, -signal.SIGKILL, 0.0, 0, True, "died: its template was killed")
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
-    def _hand(self, task: Assignment, worker: _Worker) -> None:
+    def _hand(self, task: Assignment, lane: Lane) -> None:
         attempt = task.attempt
-        worker.task = task
-        worker.used += 1
-        task.pid = worker.pid
-        task.lane = lane = self._free_lanes.pop()
+        lane.task = task
+        lane.used += 1
+        task.pid, task.lane = lane.pid, lane.number
         task.handed_at = time.monotonic()
-        self.reports.append(StepStarted(attempt.key, attempt.number, worker.pid, lane, attempt.waited))
-        worker.channel.send((attempt.step, attempt.number, lane, attempt.inputs))
+        self.reports.append(StepStarted(attempt.key, attempt.number, lane.pid, lane.number, attempt.waited))
+        lane.send((attempt.step, attempt.number, attempt.inputs))
 
-    def _on_message(self, worker: _Worker, message: Any) -> None:
-        task = worker.task
+    def _on_message(self, lane: Lane, message: Any) -> None:
+        task = lane.task
         kind, index, number = message[:3]
         if task is None or task.attempt.step != index or task.attempt.number != number:
             return
         if kind == "freed":
-            self._free(task, worker, lingered=message[3], exit_code=None)
+            self._free(task, lane, lingered=message[3], exit_code=None)
             return
         *details, raw, alone = message[3:]
         at = self._clock.at
-        facts = Facts(at(raw[0]), at(raw[1]), round(raw[2], 6), *raw[3:])
-        freed = alone and not worker.condemned
+        started_at, ended_at, cpu_s, peak, log_from, log_to = raw
+        facts = Facts(at(started_at), at(ended_at), round(cpu_s, 6), peak, lane.pid, lane.number, log_from, log_to)
+        freed = alone and not lane.condemned
         if kind == "failed":
             error = StepError(*details[0])
             if task.stop is not None:
@@ -354,115 +350,118 @@ class ProcessWorkers:
             self.reports.append(StepSucceeded(*task.name, outputs, tuple(details[1]), facts, freed))
             self._restarts = 0
         task.reported = True
-        self._lane_ends[task.lane] = facts.log_to
+        lane.log_end = log_to
         if self._returns:
             self._returns.pop(task.attempt.key, None)
         if freed:
-            self._release(task, worker)
-            self._give_work(worker)
-        elif worker.condemned:
+            self._release(task, lane)
+            self._give_work(lane)
+        elif lane.condemned:
             self._kill(task)  # it was asked to stop: its worker goes as a whole
-        elif worker.used == self._per_worker:
-            self._ending.append((self._clock() + LINGER_S, worker))
+        elif lane.used == self._per_worker:
+            self._ending.append((self._clock() + LINGER_S, lane, task))
 
     def _on_gone(  # noqa: PLR0917  (the fields of a message)
         self,
-        pid: int,
+        number: int,
         status: int,
         cpu_s: float,
         peak: int,
         lingered: bool,
         because: str | None = None,
     ) -> None:
-        """A worker and all that it started are gone; everything that it sent is in its channel by now."""
-        worker = self._workers.get(pid)
-        if worker is None:
+        """A worker and all that it started are gone; everything that it sent is in its lane's socket by now."""
+        lane = self._lanes[number]
+        if not lane.pid:
             return
-        worker.channel.drain()
-        del self._workers[pid]
-        if worker in self._idle:
-            self._idle.remove(worker)
-        task = worker.task
+        whole = lane.task.reported if lane.task is not None else because is None
+        lane.settle(whole=whole and because is None)
+        task, pid, why = lane.task, lane.pid, because or lane.because
+        if lane in self._idle:
+            self._idle.remove(lane)
+        lane.end_worker()
+        self._empty.append(lane)
         if task is None:
             return
         if task.reported:
             left = lingered or task.killed  # of an attempt that was stopped, nobody expects it to go by itself
-            self._free(task, worker, lingered=left and task.stop is None, exit_code=status)
+            self._free(task, lane, lingered=left and task.stop is None, exit_code=status)
             return
-        if self._begun.read(task.lane) != begun_mark(task.attempt.step, task.attempt.number):
-            self._return(task, worker, status)
+        if self._begun.read(number) != begun_mark(task.attempt.step, task.attempt.number):
+            self._return(task, lane, status)
             return
-        error = died(status, task.attempt.key, because or worker.because) if task.stop is None else self._stopped(task)
-        log_from, log_to = self._lane_ends[task.lane], self._lane_size(task.lane)
-        self._lane_ends[task.lane] = log_to
+        error = died(status, task.attempt.key, why) if task.stop is None else self._stopped(task)
+        log_from, lane.log_end = lane.log_end, self._log_size(number)
         facts = Facts(
-            self._clock.at(task.handed_at), self._clock(), cpu_s, peak, pid, task.lane, log_from, log_to, status
+            self._clock.at(task.handed_at), self._clock(), cpu_s, peak, pid, number, log_from, lane.log_end, status
         )
         self.reports.append(StepFailed(*task.name, error, 0.0, facts, freed=True))
-        self._release(task, worker)
+        self._release(task, lane)
 
-    def _free(self, task: Assignment, worker: _Worker, *, lingered: bool, exit_code: int | None) -> None:
+    def _free(self, task: Assignment, lane: Lane, *, lingered: bool, exit_code: int | None) -> None:
         """The processes of an attempt that was reported are gone."""
         self.reports.append(SlotFreed(*task.name, lingered, exit_code))
-        self._release(task, worker)
-        if exit_code is None and not worker.condemned:
-            self._give_work(worker)
+        self._release(task, lane)
+        if exit_code is None and not lane.condemned:
+            self._give_work(lane)
 
-    def _return(self, task: Assignment, worker: _Worker, status: int) -> None:
+    def _return(self, task: Assignment, lane: Lane, status: int) -> None:
         """Its worker died before it began the attempt."""
         key = task.attempt.key
         times = self._returns.pop(key, 0) + 1
         if task.stop is not None:
-            self._report_unbegun(task, self._stopped(task), worker)
+            self._report_unbegun(task, self._stopped(task), lane)
         elif times >= RETURNS:
-            self._report_unbegun(task, never_began(times, status), worker)
+            self._report_unbegun(task, never_began(times, status), lane)
         else:
             self._returns[key] = times
             self._begins_left += 1
             self.reports.append(StepReturned(*task.name))
-            self._release(task, worker)
+            self._release(task, lane)
 
-    def _report_unbegun(self, task: Assignment, error: StepError, worker: _Worker | None = None) -> None:
+    def _report_unbegun(self, task: Assignment, error: StepError, lane: Lane | None = None) -> None:
         now = self._clock()
         self.reports.append(StepFailed(*task.name, error, 0.0, Facts(now, now), freed=True))
-        self._release(task, worker)
+        self._release(task, lane)
 
-    def _release(self, task: Assignment, worker: _Worker | None) -> None:
+    def _release(self, task: Assignment, lane: Lane | None) -> None:
         del self._tasks[task.attempt.key]
         self._set_kill_at(task, None)
-        if task.lane >= 0:
-            self._free_lanes.append(task.lane)
-        if worker is not None:
-            worker.task = None
+        if lane is not None:
+            lane.task = None
 
     def _stopped(self, task: Assignment, traceback: str = "") -> StepError:
         assert task.stop is not None  # noqa: S101  (asked by the caller)
         return stopped(task.stop, self._job.steps[task.attempt.step].timeout_s, traceback)
 
-    def _on_silence(self, worker: _Worker) -> None:
-        """Its end of the socket is closed: it has died, of which the template tells soon, or a step closed it."""
-        if worker.task is not None and not worker.task.reported:
-            self._ending.append((self._clock() + LINGER_S, worker))
+    def _on_silence(self, lane: Lane) -> None:
+        """The other end of the socket is closed: by the template's death, of which more is heard soon, or by a step."""
+        if lane.task is not None and not lane.task.reported:
+            self._ending.append((self._clock() + LINGER_S, lane, lane.task))
 
-    def _give_up(self, worker: _Worker, because: str) -> None:
-        """It can no longer report."""
-        worker.because = because
-        self._condemn(worker)
+    def _on_garbage(self, lane: Lane) -> None:
+        if lane.pid:
+            self._give_up(lane, GARBAGE)
 
-    def _condemn(self, worker: _Worker) -> None:
-        worker.condemned = True
-        self._template.order("kill", worker.pid)
+    def _give_up(self, lane: Lane, because: str) -> None:
+        """Its worker can no longer report."""
+        lane.because = because
+        self._condemn(lane)
+
+    def _condemn(self, lane: Lane) -> None:
+        lane.condemned = True
+        self._template.order("kill", lane.pid)
 
     def _kill(self, task: Assignment) -> None:
         self._set_kill_at(task, None)
         task.killed = True
-        self._condemn(self._workers[task.pid])
+        self._condemn(self._lanes[task.lane])
 
     def _set_kill_at(self, task: Assignment, at: float | None) -> None:
         self._stopping += (at is not None) - (task.kill_at is not None)
         task.kill_at = at
 
-    def _lane_size(self, lane: int) -> int:
+    def _log_size(self, lane: int) -> int:
         try:
             return (self._job.lanes_folder / lane_file(lane)).stat().st_size
         except OSError:

@@ -57,6 +57,10 @@ class ControlSocket:
         fds = [int.from_bytes(packed[at : at + _INT_BYTES], byteorder) for at in range(0, len(packed), _INT_BYTES)]
         return (messages.parse(packet) if packet else None), fds
 
+    def detach(self) -> int:
+        """Its descriptor, which this object no longer stands for."""
+        return self._socket.detach()
+
     def close(self) -> None:
         """Close this end."""
         self._socket.close()

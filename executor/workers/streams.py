@@ -8,37 +8,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Sequence
 
 
-class Lane:
-    """The log file that standard output and error of the attempts on one lane go to."""
+def open_log(path: str) -> int:
+    """A descriptor of a lane's log file, which is made where there is none, and only ever appended to.
 
-    __slots__ = ("_paths", "number")
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths  #: of all lanes' files
-        self.number = -1
 
-    def switch(self, number: int) -> None:
-        """Send output to the log of lane ``number`` from now on."""
-        if number != self.number:
-            fd = os.open(
-                self._paths[number], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-            os.dup2(fd, 1)
-            os.dup2(fd, 2)
-            os.close(fd)
-            self.number = number
+def log_end(path: str) -> int:
+    """Bytes in the log that standard output goes to, less what Python still buffers.
 
-    def end(self) -> int:
-        """Bytes in it so far, less what Python still buffers."""
-        try:
-            return os.lseek(1, 0, os.SEEK_END)  # it is only ever appended to, so the offset means nothing
-        except OSError:  # the step closed its standard output: the next one gets it anew
-            number, self.number = self.number, -1
-            fill_streams()
-            return os.stat(self._paths[number]).st_size if number >= 0 else 0  # noqa: PTH116  (a path as text)
+    A step that closed its standard output finds it again for what comes after; ``path``: where it went.
+    """
+    try:
+        return os.lseek(1, 0, os.SEEK_END)  # with O_APPEND the offset means nothing
+    except OSError:
+        fill_streams()
+        fd = open_log(path)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+        return os.lseek(1, 0, os.SEEK_END)
 
 
 def fill_streams() -> None:

@@ -1,54 +1,59 @@
 """The template: a small single-threaded process that forks the workers of one run, waits for them and ends them.
 
 It holds the user's imported code and nothing else, so that a fork of it is cheap and safe. It alone is the workers'
-parent and so the only one that can wait for them, and it adopts whatever they leave behind. Over a socket it is told
-to fork, to signal and to end; it passes each new worker's own socket back, and reports each worker that is gone,
-after the last process that it started is gone too.
+parent and so the only one that can wait for them, and it adopts whatever they leave behind. Over a socket it is given
+lanes, a socket for each, and told to fork a worker on a lane, to signal and to end; it reports each worker that has
+come, and each that is gone, after the last process that it started is gone too.
+
+A worker finds all that it needs when it is forked: its lane's socket and log stand in their places by then, the
+handlers are the template's own, which look whose process they are in, and what is the template's alone stands in one
+range of descriptors, closed by one call. What a fork does less is less memory to copy (see ``child.py``).
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import faulthandler
+import fcntl
 import gc
 import os
 import select
 import signal
 import sys
 import time
-from _signal import SIG_BLOCK, SIG_UNBLOCK, pthread_sigmask
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.workers import hygiene, process
 from executor.workers.child import LINGER_S, Worker, rehearse
 from executor.workers.fork_hooks import ForkHooks
-from executor.workers.sockets import FDS_PER_PACKET, stream_pair
-from executor.workers.streams import replace_streams, step_log
+from executor.workers.sockets import ControlSocket
+from executor.workers.streams import lane_file, open_log, replace_streams, step_log
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Mapping, Sequence
+    from types import FrameType
 
     from executor.workers.interface import WorkerJob
-    from executor.workers.sockets import ControlSocket
 
 
 # Exit code of a process that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
 BROKEN = 70
 
 
-@dataclass(slots=True)
 class _Child:
     """A worker that the template forked."""
 
-    pid: int
-    pidfd: int
-    ended: bool = False  #: it is not reaped before its group is empty, so that nobody else gets the pid
-    kill_at: float | None = None  #: when what it left behind is killed
-    killed: bool = False  #: something of it had to be killed after it ended
-    left: set[int] = field(default_factory=set)  #: processes that it left behind
+    __slots__ = ("ended", "kill_at", "killed", "lane", "left", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, lane: int) -> None:
+        self.pid, self.pidfd, self.lane = pid, pidfd, lane
+        self.ended = False  #: it is not reaped before its group is empty, so that nobody else gets the pid
+        self.kill_at: float | None = None  #: when what it left behind is killed
+        self.killed = False  #: something of it had to be killed after it ended
+        self.left: set[int] = set()  #: processes that it left behind
 
 
 class Template:
@@ -63,7 +68,7 @@ class Template:
         attempts: int | None,
         environ: Mapping[str, str | None],
     ) -> None:
-        self._job, self._control, self._begun, self._attempts = job, control, begun, attempts
+        self._job, self._begun, self._attempts = job, begun, attempts
         self._environ = environ  #: variables that the template was started without, to be put back in workers
         self._pid = os.getpid()
         self._workers: dict[int, _Child] = {}  #: by pid
@@ -71,14 +76,20 @@ class Template:
         self._orphans: dict[int, tuple[int, list[_Child]]] = {}  #: pidfd -> pid, and the workers that may have left it
         self._sessions: dict[int, list[_Child]] = {}  #: session that such a process made -> those workers
         self._news: list[tuple[object, ...]] = []  #: to be told to the driver
-        self._new_fds: list[int] = []  #: the sockets of the new workers among them, in order
         self._stopped = False
+        self._due = False  #: whether any worker has a ``kill_at``
+        self._lanes: dict[int, tuple[int, int]] = {}  #: number -> socket and log of its workers
+        self._unopened: dict[int, OSError] = {}  #: number -> why it is not among them
+        #: where a worker finds its socket; what is ours alone stands above, and nothing else does
+        self._channel = max(2, *map(int, os.listdir("/proc/self/fd"))) + 1  # noqa: PTH208  (names, not paths)
+        self._end_of_fds = self._channel + 1
+        self._stderr = self._above(os.dup(2))
+        self._control = ControlSocket(self._above(control.detach()))
         self._children = process.Children()
-        hygiene.register(self._children.fd)
+        self._children.fd = self._above(self._children.fd)
         self._epoll = select.epoll()
-        hygiene.register(self._epoll.fileno())
-        hygiene.register(control.fileno())
-        self._epoll.register(control.fileno(), select.EPOLLIN)
+        self._epoll = select.epoll.fromfd(self._above(os.dup(self._epoll.fileno())))
+        self._epoll.register(self._control.fileno(), select.EPOLLIN)
 
     def run(self) -> NoReturn:
         """Serve the driver until it closes its end or dies; then kill what is left, wait for it, and exit."""
@@ -92,6 +103,7 @@ class Template:
             import traceback
 
             with contextlib.suppress(BaseException):
+                os.dup2(self._stderr, 2)
                 traceback.print_exc()
         finally:
             self._end_everything()
@@ -108,23 +120,31 @@ class Template:
         atexit._clear()  # noqa: SLF001  (no public name; what was inherited belongs to the driver)
         # logging brings threads' machinery along, which makes a fork a third dearer: only where it can be used
         uses_log = any(getattr(step.compute, "takes_context", True) for step in self._job.steps)
-        self._worker = Worker(self._job, self._begun, step_log() if uses_log else None, self._attempts)
+        log = step_log() if uses_log else None
+        self._worker = Worker(self._job, self._begun, log, self._attempts, self._channel)
+        self._worker.on_term = self._on_term
         rehearse()
         self._numpy_random: Any = sys.modules.get("numpy.random")
+        hygiene.forks_workers()
+        hygiene.register(self._channel)
+        hygiene.register_handler(signal.SIGTERM, self._on_term, signal.SIG_DFL)
         self._hooks = ForkHooks()
         self._hooks.leave_out_needless()
         gc.collect()
         gc.freeze()  # what is here now stays; collecting it in a worker would copy its pages
 
-    def _on_term(self, _signum: int, _frame: object) -> None:
-        """The driver's thread ended without a word: everything ends with it."""
+    def _on_term(self, signum: int, frame: FrameType | None) -> None:
+        """In the template: the driver's thread ended without a word, and everything ends with it. In a worker: stop."""
+        if os.getpid() != self._pid:
+            self._worker.stop.on_signal(signum, frame)
+            return
         self._end_everything()
         os._exit(0)
 
     def _serve(self) -> None:
         control = self._control.fileno()
         while True:
-            due = min((w.kill_at for w in self._workers.values() if w.kill_at is not None), default=None)
+            due = self._next_kill() if self._due else None
             timeout = -1.0 if due is None else max(0.001, due - time.monotonic())
             for fd, _ in self._epoll.poll(timeout):
                 if fd == control:
@@ -140,19 +160,30 @@ class Template:
 
     def _obey(self) -> bool:
         """The driver's next orders; False when there will be no more."""
-        orders, _ = self._control.receive()
+        orders, fds = self._control.receive()
         if orders is None:
             return False
+        sockets = iter(fds)
+        lanes = []
         for order, number in orders:
             if order == "fork":
-                self._fork_all(number)
+                lanes.append(number)
+            elif order == "lane":
+                self._open_lane(number, next(sockets, -1))
             elif order == "signal_all":
                 self._stopped = number == signal.SIGSTOP
                 for worker in self._workers.values():
                     self._signal(worker, number)
             elif number in self._workers:
                 self._signal(self._workers[number], signal.SIGTERM if order == "stop" else signal.SIGKILL)
+        if lanes:
+            self._fork_all(lanes)
         return True
+
+    def _next_kill(self) -> float | None:
+        due = min((worker.kill_at for worker in self._workers.values() if worker.kill_at is not None), default=None)
+        self._due = due is not None
+        return due
 
     @staticmethod
     def _signal(worker: _Child, signum: int) -> None:
@@ -162,83 +193,85 @@ class Template:
 
     # --- workers come ------------------------------------------------------------------------------------------------
 
-    def _fork_all(self, count: int) -> None:
-        """Fork ``count`` workers one right after another, and tell the driver of them.
+    def _open_lane(self, number: int, fd: int) -> None:
+        """Keep a lane's socket, a new one where its last worker left the old one unclean, and its log."""
+        try:
+            if fd < 0:  # the kernel dropped it, as no descriptor was free here
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            sock = self._above(fd)
+            old, log = self._lanes.pop(number, (-1, -1))
+            if old >= 0:
+                os.close(old)
+            else:
+                log = self._above(open_log(f"{self._job.lanes_folder}/{lane_file(number)}"))
+        except OSError as error:
+            self._unopened[number] = error
+        else:
+            self._lanes[number] = sock, log
+
+    def _fork_all(self, lanes: Sequence[int]) -> None:
+        """Fork a worker on each of these lanes, one right after another, and tell the driver of them.
 
         What this process does between two forks it pays for twice, since each fork makes its pages shared again; so
         the forks come first and the records after.
         """
-        made, lost = [], 0
-        error: OSError | None = None
-        for _ in range(min(count, FDS_PER_PACKET)):
+        made = []
+        error = ""
+        for lane in lanes:
             try:
-                made.append(self._fork())
+                made.append((lane, self._fork(lane)))
             except OSError as reason:  # no memory, no descriptors, or too many processes
-                error = reason
+                error = str(reason)
                 break
-        for pid, ours, theirs in made:
+        lost = list(lanes[len(made) :])
+        for lane, pid in made:
             # here and not in the worker: it gets nothing to do before the driver knows it
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)
-            hygiene.close(theirs)
             try:
                 pidfd = self._watch(pid)
-            except OSError as reason:  # the last descriptor went to its socket
-                error = reason
-                lost += 1
-                hygiene.close(ours)
+            except OSError as reason:
+                error = str(reason)
+                lost.append(lane)
                 self._end(pid)
                 continue
-            worker = _Child(pid, pidfd)
+            worker = _Child(pid, pidfd, lane)
             self._workers[pid] = worker
             self._by_pidfd[pidfd] = worker
             if self._stopped:
                 process.signal_group(pid, signal.SIGSTOP)
-            self._news.append(("worker", pid))
-            self._new_fds.append(ours)
-        if error is not None:
-            self._news.extend([("no_worker", str(error))] * (count - len(made) + lost))
+            self._news.append(("worker", lane, pid))
+        self._news += [("no_worker", lane, error) for lane in lost]
         self._tell()
-        if error is None and count > len(made):
-            self._fork_all(count - len(made))
 
     def _tell(self) -> None:
         """What happened in this round, in one packet."""
         if self._news:
-            self._control.send(self._news, self._new_fds)
-            for fd in self._new_fds:
-                hygiene.close(fd)
-            self._news, self._new_fds = [], []
+            self._control.send(self._news)
+            self._news = []
 
-    def _fork(self) -> tuple[int, int, int]:
-        """One more worker: its pid, and both ends of its socket."""
-        ours, theirs = stream_pair()
-        # a SIGTERM for the new worker waits until that has its own handler; ours would end everything
-        pthread_sigmask(SIG_BLOCK, (15,))
-        try:
-            pid = os.fork()
-        except OSError:
-            os.close(ours)
-            os.close(theirs)
-            raise
-        else:
-            if pid == 0:
-                self._become_worker(ours, theirs)
-        finally:
-            pthread_sigmask(SIG_UNBLOCK, (15,))  # only ever reached in the template
-        hygiene.register(ours)
-        hygiene.register(theirs)
-        return pid, ours, theirs
+    def _fork(self, lane: int) -> int:
+        """One more worker on a lane: its pid."""
+        if lane not in self._lanes:
+            raise self._unopened.pop(lane)
+        sock, log = self._lanes[lane]
+        os.dup2(sock, self._channel, False)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(lane)
+        return pid
 
-    def _become_worker(self, ours: int, theirs: int) -> NoReturn:
+    def _become_worker(self, lane: int) -> NoReturn:
         try:
             process.tie_to_parent(self._pid)
-            os.close(ours)
+            os.closerange(self._channel + 1, self._end_of_fds)
             if self._environ:
                 restore_environ(self._environ)
             if self._numpy_random is not None:
                 self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
-            self._worker.main(theirs)
+            self._worker.main(lane)
         except BaseException:  # noqa: BLE001  (nothing may return into the template's loop)
             import traceback
 
@@ -261,6 +294,7 @@ class Template:
         info = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         if info is not None and info.si_code == os.CLD_EXITED and info.si_status == 0:
             worker.kill_at = time.monotonic() + LINGER_S
+            self._due = True
         else:
             self._kill_rest(worker)
 
@@ -337,11 +371,11 @@ class Template:
             self._sessions = {number: owners for number, owners in self._sessions.items() if worker not in owners}
         cpu_s = usage.ru_utime + usage.ru_stime
         status = os.waitstatus_to_exitcode(ended)
-        self._news.append(("gone", worker.pid, status, cpu_s, usage.ru_maxrss * 1024, worker.killed))
+        self._news.append(("gone", worker.lane, status, cpu_s, usage.ru_maxrss * 1024, worker.killed))
 
     def _watch(self, pid: int) -> int:
         """A pidfd that the loop sees. Raises ``OSError`` where there are too many descriptors."""
-        pidfd = hygiene.register(os.pidfd_open(pid))
+        pidfd = self._above(os.pidfd_open(pid))
         self._epoll.register(pidfd, select.EPOLLIN)
         return pidfd
 
@@ -354,7 +388,16 @@ class Template:
 
     def _unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        hygiene.close(fd)
+        os.close(fd)
+
+    def _above(self, fd: int) -> int:
+        """Move a descriptor of ours to where no worker keeps it."""
+        try:
+            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._channel + 1)
+            self._end_of_fds = max(self._end_of_fds, moved + 1)
+            return moved
+        finally:
+            os.close(fd)
 
     def _end_everything(self) -> None:
         """Kill every group and every adopted process until nobody is left."""

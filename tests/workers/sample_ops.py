@@ -554,21 +554,20 @@ def closes_all() -> None:
 @op
 def closes_all_and_goes_on() -> None:
     os.closerange(3, 4096)
-    time.sleep(60)
+    time.sleep(0.2)
 
 
 @op
 def puts_pipes_in_their_place() -> None:
     reading, writing = os.pipe()
-    for fd in range(3, 64):
-        if fd not in {reading, writing}:
-            os.dup2(reading if fd % 2 else writing, fd)
-    time.sleep(60)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in {reading, writing}:
+            os.dup2(reading, int(name))
 
 
 @op
 def writes_garbage() -> None:
-    for fd in range(3, 64):
+    for fd in range(3, 4096):
         try:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):  # not what is the user's own
                 os.write(fd, b"hello\n")
