@@ -77,7 +77,7 @@ def test_the_end_of_a_process_is_heard_from_the_files_that_it_could_write_to(hom
         os.open(home / "file", os.O_RDWR | os.O_CREAT)
 
     wait(fork(open_and_end))
-    assert select.select([watch], [], [], 5)[0]
+    assert select.select([watch], [], [], 60)[0]
     assert list(watch.read()) == [Closed(number, "file")]
     assert list(watch.read()) == []
     watch.close()

@@ -70,5 +70,5 @@ class Claims(RuleBasedStateMachine):
         assert all(owner in world.dead for owner, *_ in world.waiting.values())
 
 
-Claims.TestCase.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True, deadline=None)
+Claims.TestCase.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True)
 TestClaims = Claims.TestCase

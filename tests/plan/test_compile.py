@@ -329,7 +329,7 @@ def test_a_large_job_compiles_without_recursion_and_shares_what_is_equal() -> No
     assert plan.steps[1].tags is plan.steps[-1].tags
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.data())
 def test_any_job_compiles_to_a_topological_plan_with_the_edges_of_its_body(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 12))

@@ -125,7 +125,7 @@ ROWS = st.tuples(
 )
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.lists(ROWS, max_size=12))
 def test_any_plan_comes_back(rows: list[tuple[str, int, float | None, list[int]]]) -> None:
     plan = plan_of(*steps_of(rows))

@@ -99,6 +99,7 @@ class World:
 
     def __init__(self, plan: Plan, folder: Path, on_event: Callable[[Event, float], None] | None = None) -> None:
         self.now = 0.0
+        self._paused_at: float | None = None
         self.script: list[Callable[[], object]] = []
         self.waits: list[float | None] = []
         self.workers, self.signals = ScriptedWorkers(), Signals()
@@ -121,9 +122,12 @@ class World:
 
     def pause(self) -> None:
         self.workers.told.append("clock stands")
+        self._paused_at = self.now
 
     def resume(self) -> None:
         self.workers.told.append("clock goes")
+        if self._paused_at is not None:
+            self.now, self._paused_at = self._paused_at, None
 
     # as a selector
     def add(self, fd: int, callback: Callable[[], object]) -> None:
@@ -320,6 +324,21 @@ def test_ctrl_z_stops_the_steps_and_the_time(world: Callable[..., World]) -> Non
     assert here.workers.told == ["pause", "clock stands", "clock goes", "resume"]
     assert here.signals.stopped == 1
     assert here.driver.interrupted is None
+
+
+def test_the_time_of_a_step_stands_still_between_ctrl_z_and_fg(world: Callable[..., World]) -> None:
+    here = world(single(timeout_s=1.0))
+
+    def stop_for_an_hour() -> None:
+        here.now += 3600.0
+
+    here.signals.stop_this_process = stop_for_an_hour  # type: ignore[method-assign]  # what happens until `fg`
+    here.script.append(lambda: here.signal(("pause", "SIGTSTP")))
+    here.script.append(lambda: here.workers.reports.append(succeeded("load")))
+    timeline = here.run()
+    assert not [told for told in here.workers.told if told.startswith("stop")]
+    assert here.scheduler.status == "succeeded"
+    assert max(t for t, _ in timeline) < 1.0
 
 
 def test_ctrl_z_stops_at_once_where_a_step_runs_in_this_very_thread(world: Callable[..., World]) -> None:

@@ -135,5 +135,5 @@ class Runs(RuleBasedStateMachine):
         assert world.real.status in {"succeeded", "failed", "cancelled"}
 
 
-Runs.TestCase.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True, deadline=None)
+Runs.TestCase.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True)
 TestRuns = Runs.TestCase

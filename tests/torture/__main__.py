@@ -18,8 +18,9 @@ from pathlib import Path
 
 def options_of(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long, if not --kills (default %(default)s)")
-    parser.add_argument("--kills", type=int, help="end after so many kills from outside")
+    parser.add_argument("--seconds", type=float, help="at least so long (default: 10, where nothing else is asked for)")
+    parser.add_argument("--kills", type=int, default=0, help="go on until there were so many kills from outside")
+    parser.add_argument("--grants", type=int, default=0, help="go on until there were so many grants")
     parser.add_argument("--drivers", type=int, default=6, help="runs at once (default %(default)s)")
     parser.add_argument("--kill-every", type=float, default=0.05, metavar="S", help="on average; 0: never")
     parser.add_argument("--restart", type=float, default=0.02, metavar="S", help="until one that ended is replaced")
@@ -40,7 +41,10 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where to make the home folder")
     parser.add_argument("--keep", action="store_true", help="leave the home folder and the diary there")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.seconds is None:
+        options.seconds = 0.0 if options.kills or options.grants else 10.0
+    return options
 
 
 def main() -> int:
@@ -64,6 +68,7 @@ def main() -> int:
         Setting(
             seconds=options.seconds,
             kills=options.kills,
+            grants=options.grants,
             drivers=options.drivers,
             kill_every_s=options.kill_every,
             restart_s=options.restart,

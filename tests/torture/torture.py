@@ -25,6 +25,9 @@ POINTS = [
     "step-locked", "granted",
 ]  # fmt: skip
 
+# Where nobody is granted anything, or does not end, for so long, something hangs; no machine is as slow as that.
+HANGS_S = 60.0
+
 LIMITS = {"solo": 1, "pair": 2, "trio": 3, "left": 1, "right": 1}
 
 NEEDS = [
@@ -37,8 +40,9 @@ NEEDS = [
 class Setting:
     """What is done to whom, and for how long."""
 
-    seconds: float = 5.0
-    kills: int | None = None  #: end after so many instead
+    seconds: float = 0.0  #: at least so long
+    kills: int = 0  #: until there were at least so many, however long that takes
+    grants: int = 0  #: the same
     drivers: int = 6
     restart_s: float = 0.02  #: on average, after which another takes the place of one that ended
     kill_every_s: float = 0.05  #: on average; 0: never
@@ -69,7 +73,8 @@ class Torture:
         self._limits = dict(LIMITS)
         self._steps: dict[int, None] = {}  #: processes that hold something, by the diary
         self._stopped: list[tuple[float, int, int]] = []  #: until when, pidfd, pid
-        self._killed = self._next_seed = 0
+        self._killed = self._granted = self._next_seed = 0
+        self._granted_at = 0.0  #: when the last grant was read of
         self._poll = select.poll()
 
     def run(self) -> Verdict:
@@ -84,7 +89,7 @@ class Torture:
         checked = start_at = begin
         if setting.waiters:
             self._start_crowd()
-        while self._killed < setting.kills if setting.kills is not None else time.monotonic() < begin + setting.seconds:
+        while self._goes_on(begin):
             if setting.until_fault and time.monotonic() > checked + 1:
                 checked = time.monotonic()
                 if self._verdict().faults:
@@ -97,11 +102,30 @@ class Torture:
             for what in [what for what, at in next_at.items() if at <= now]:
                 next_at[what] = now + self._delay(dues[what])
                 {"kill": self._kill, "stop": self._stop, "limit": self._change_limit}[what]()
-            times = [*next_at.values(), *(at for at, *_ in self._stopped), begin + setting.seconds, now + 0.5]
+            times = [*next_at.values(), *(at for at, *_ in self._stopped), now + 0.5]
             times += [start_at] if len(self._drivers) < setting.drivers else []
             self._reap(max(0.0, min(times) - now))
         self._end()
         return self._judge()
+
+    def _goes_on(self, begin: float) -> bool:
+        self._read_diary()
+        setting, now = self._setting, time.monotonic()
+        if now > max(self._granted_at, begin) + HANGS_S:
+            self._diary.note("error", f"nobody was granted anything for {HANGS_S:g} seconds")
+            return False
+        return now < begin + setting.seconds or self._killed < setting.kills or self._granted < setting.grants
+
+    def _read_diary(self) -> None:
+        for entry in self._reader.read():
+            if entry.kind == "grant":
+                self._granted, self._granted_at = self._granted + 1, time.monotonic()
+            elif entry.kind == "begin":
+                self._steps[entry.pid] = None
+            elif entry.kind == "keep":
+                self._steps[int(entry.words[1])] = None
+            elif entry.kind == "end":
+                self._steps.pop(entry.pid, None)
 
     def close(self) -> None:
         """Remove everything."""
@@ -153,13 +177,7 @@ class Torture:
 
     def _victim(self) -> tuple[int, int, bool] | None:
         """Somebody of ours: pidfd, pid, and whether the descriptor is to be closed after use."""
-        for entry in self._reader.read():
-            if entry.kind == "begin":
-                self._steps[entry.pid] = None
-            elif entry.kind == "keep":
-                self._steps[int(entry.words[1])] = None
-            elif entry.kind == "end":
-                self._steps.pop(entry.pid, None)
+        self._read_diary()
         if self._random.random() < 0.5 and self._steps:
             pid = self._random.choice(list(self._steps))
             try:
@@ -246,7 +264,7 @@ class Torture:
         self._continue_stopped(float("inf"))
         for pidfd in self._drivers:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + HANGS_S
         while self._drivers or self._helpers:
             self._reap(0.5)
             if time.monotonic() > deadline:
@@ -263,7 +281,7 @@ class Torture:
                 poll.register(pidfd, select.POLLIN)
                 poll.poll(5000)
                 os.close(pidfd)
-            if time.monotonic() > deadline + 30:
+            if time.monotonic() > deadline + HANGS_S:
                 self._diary.note("error", "processes", *members, "do not end")
                 break
 

@@ -12,8 +12,8 @@ from executor.workers import process
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-#: What was told to end has ended by then; a process that is not gone after it was never told.
-PATIENCE_S = 2.0
+#: What was told to end has ended by then, on any machine; a process that is not gone after it was never told.
+PATIENCE_S = 60.0
 
 
 class Census:

@@ -14,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 
 from census import Census
 from replaying import assert_home_replays
+from running import PATIENCE_S
+
+from executor.workers.child import LINGER_S
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,20 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     with Census(kills_drivers=getattr(request.module, "KILLS_DRIVERS", False)):
         yield path
     assert_home_replays(path)
+
+
+@pytest.fixture(autouse=True)
+def time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has reported gets all the time that it needs to end, or a busy machine decides how it ended."""
+    for module in ("processes", "parent"):
+        monkeypatch.setattr(f"executor.workers.{module}.LINGER_S", PATIENCE_S)
+
+
+@pytest.fixture
+def little_time_to_end(time_to_end: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As users have it: for tests of workers that would never end."""
+    for module in ("processes", "parent"):
+        monkeypatch.setattr(f"executor.workers.{module}.LINGER_S", LINGER_S)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from running import KINDS, Mailbox
+from running import KINDS, PATIENCE_S, Mailbox
 
 #: Runs the op that the first word names, beside two quick ones, with the settings of the second, and says how it went.
 PROGRAM = """
@@ -89,7 +89,7 @@ def start(
 
 def result_of(program: subprocess.Popen[str]) -> tuple[int, str, bool]:
     """Exit code of the program, status of its run, and whether it says that it was interrupted."""
-    out, _ = program.communicate(timeout=60)
+    out, _ = program.communicate(timeout=PATIENCE_S)
     status, interrupted = json.loads(out) if out else ("", False)
     return program.returncode, status, interrupted
 

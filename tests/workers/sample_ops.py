@@ -20,6 +20,7 @@ from executor.workers.explain import StepInterrupted
 from executor.workers.launch import THREAD_VARIABLES
 
 LARGE_BYTES = 200_000  # larger than what travels inside a message
+LONG_S = 3600  # longer than any test: what sleeps for so long is ended by somebody, or the test never ends
 
 
 def tell(context: OpExecutionContext, *words: object) -> None:
@@ -259,7 +260,7 @@ def succeeds_at_last(context: OpExecutionContext) -> int:
 
 @op(timeout=0.2)
 def takes_too_long() -> None:
-    time.sleep(60)
+    time.sleep(LONG_S)
 
 
 @op(timeout=0.2)
@@ -290,10 +291,11 @@ def silent() -> None:
 
 @op
 def burns_cpu() -> float:
+    """Returns how much, in seconds."""
     began = time.process_time()
-    while time.process_time() - began < 0.15:
+    while (burnt := time.process_time() - began) < 0.4:
         pass
-    return 0.15
+    return burnt
 
 
 @op
@@ -340,7 +342,7 @@ def ids() -> tuple[int, int]:
 def cleans_up(context: OpExecutionContext) -> None:
     try:
         os.kill(driver_of(context), signal.SIGINT)
-        time.sleep(60)
+        time.sleep(LONG_S)
     except StepInterrupted:
         (folder_of(context) / "cleaned").touch()
         raise
@@ -359,7 +361,7 @@ def asks_whether_cancelled(context: OpExecutionContext) -> str:
 def cleans_up_slowly(context: OpExecutionContext) -> None:
     tell(context, os.getpid())
     try:
-        time.sleep(60)
+        time.sleep(LONG_S)
     finally:
         time.sleep(0.2)
 
@@ -367,14 +369,21 @@ def cleans_up_slowly(context: OpExecutionContext) -> None:
 @op
 def waits(context: OpExecutionContext) -> None:
     tell(context, os.getpid(), os.getppid())
-    time.sleep(60)
+    time.sleep(LONG_S)
+
+
+@op
+def waits_for_word(context: OpExecutionContext) -> str:
+    """Ends when the test writes into the FIFO ``told``."""
+    tell(context, os.getpid())
+    return (folder_of(context) / "told").read_text()
 
 
 @op(retry_policy=RetryPolicy(max_retries=1))
 def waits_once(context: OpExecutionContext) -> int:
     tell(context, os.getpid(), os.getppid())
     if context.attempt == 1:
-        time.sleep(60)
+        time.sleep(LONG_S)
     return context.attempt
 
 
@@ -383,7 +392,7 @@ def ignores_term(context: OpExecutionContext) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tell(context, os.getpid())
     while True:
-        time.sleep(60)
+        time.sleep(LONG_S)
 
 
 #: Children of all the ways to be hard to find, or to end: each tells its pid, and all hold stdout open.
@@ -399,7 +408,7 @@ if how != "plain":
     os.setsid() if how == "daemon" else os.setpgid(0, 0)
 with open(path, "a") as file:
     file.write(f"{os.getpid()}\\n")
-time.sleep(1000)
+time.sleep(3600)
 """
 
 
@@ -418,7 +427,7 @@ def leaves_stubborn_children(context: OpExecutionContext) -> str:
 @op
 def waits_with_stubborn_children(context: OpExecutionContext) -> None:
     leave_stubborn_children(context)
-    time.sleep(60)
+    time.sleep(LONG_S)
 
 
 @op
@@ -434,12 +443,12 @@ def storm() -> None:
 
 @op
 def leaves_a_child() -> int:
-    return subprocess.Popen(["sleep", "1000"]).pid
+    return subprocess.Popen(["sleep", str(LONG_S)]).pid
 
 
 @op
 def thread_without_end() -> int:
-    threading.Thread(target=time.sleep, args=(1000,)).start()
+    threading.Thread(target=time.sleep, args=(LONG_S,)).start()
     return 1
 
 
@@ -461,7 +470,7 @@ def exit_handler() -> int:
 
 @op
 def exit_handler_that_hangs() -> int:
-    atexit.register(time.sleep, 1000)
+    atexit.register(time.sleep, LONG_S)
     return 1
 
 
@@ -523,7 +532,7 @@ def six_megabytes_in_messages(context: OpExecutionContext):
 def kills_its_parent(context: OpExecutionContext) -> int:
     if context.attempt == 1:
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
+        time.sleep(LONG_S)
     return context.attempt
 
 
@@ -531,11 +540,6 @@ def kills_its_parent(context: OpExecutionContext) -> int:
 def stops_itself() -> int:
     os.kill(os.getpid(), signal.SIGSTOP)
     return 1
-
-
-@op
-def takes_its_time() -> None:
-    time.sleep(0.6)
 
 
 @op(timeout=0.3)
@@ -611,10 +615,10 @@ def ends_a_child_at_once(context: OpExecutionContext) -> int | None:
     import multiprocessing
 
     assert not context.is_cancelled  # from here on the step's own SIGTERM would interrupt nothing
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(LONG_S,))
     child.start()
     child.terminate()
-    child.join(10)
+    child.join()
     return child.exitcode
 
 
@@ -638,15 +642,6 @@ def runs_a_job() -> int:
 
 
 # --- at a terminal ---------------------------------------------------------------------------------------------------
-
-
-@op(timeout=1.2)
-def works_in_small_steps(context: OpExecutionContext) -> int:
-    """Takes 0.6 seconds, and as much longer as it is stopped."""
-    tell(context, os.getpid())
-    for _ in range(60):
-        time.sleep(0.01)
-    return 60
 
 
 @op

@@ -62,7 +62,7 @@ def test_six_hundred_steps_in_processes_that_take_three_each_leave_nothing_behin
 
 
 @pytest.mark.torture
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_ten_thousand_steps_in_their_own_processes_leave_nothing_behind() -> None:
     count_all(10_000, "one-shot-fork")
 

@@ -1,4 +1,4 @@
-"""The driver dies by SIGKILL: its workers and all that they started are gone at once, and the next look says so."""
+"""The driver dies by SIGKILL: its workers and all that they started are gone, and the next look says so."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from census import descendants, is_gone, state
 from programs import result_of, start
 from running import Mailbox, await_end, wait_until
+from sample_ops import LONG_S
 
 from executor.runs.home import RunFolder
 from executor.runs.leftovers import look
@@ -21,10 +22,6 @@ from executor.scheduler.states import StepState
 
 #: Read by the census.
 KILLS_DRIVERS = True
-
-#: How soon after its driver a worker is gone. On a busy machine one kill may take longer; see the last test.
-GONE_WITHIN_S = 0.1
-BUSY_S = 1.0
 
 KINDS = ["one-shot-fork", "unlimited-fork", "one-shot-forkserver", "unlimited-forkserver"]
 
@@ -46,15 +43,15 @@ def the_run(home: Path) -> RunFolder:
 def test_workers_and_their_children_die_with_their_driver(
     kind: str, mailbox: Mailbox, tmp_path: Path, home: Path
 ) -> None:
-    with start("waits_with_stubborn_children", kind, mailbox, folder=tmp_path) as program:
+    """No grace is waited for: it is an hour."""
+    with start("waits_with_stubborn_children", kind, mailbox, folder=tmp_path, stop_grace_s=LONG_S) as program:
         strays = list(map(int, mailbox.wait(3)))
         below = descendants(program.pid)
         assert set(strays) <= set(below)
         stranger = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
         program.kill()
         program.wait()
-        spent = wait_until(lambda: all(map(is_gone, below)), "all are gone")
-        assert spent < BUSY_S
+        wait_until(lambda: all(map(is_gone, below)), "all are gone")
         assert stranger.poll() is None, "nothing else was hurt"
         stranger.communicate(b"\n")
     (run,) = look(home)
@@ -70,7 +67,8 @@ def test_workers_that_are_stopped_die_with_their_driver_too(kind: str, mailbox: 
         os.kill(worker, signal.SIGSTOP)
         wait_until(lambda: state(worker) == "T", "the worker has stopped")
         program.kill()
-        assert await_end(template) + await_end(worker) < BUSY_S
+        await_end(template)
+        await_end(worker)
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
@@ -99,7 +97,8 @@ def test_a_driver_that_is_killed_while_its_template_starts_leaves_nothing(
     mailbox: Mailbox, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The module that the template imports waits, as one does that opens a connection."""
-    source = f"import time\nwith open({mailbox.path!r}, 'a') as file:\n    file.write('importing\\n')\ntime.sleep(60)\n"
+    says = f"with open({mailbox.path!r}, 'a') as file:\n    file.write('importing\\n')\n"
+    source = f"import time\n{says}time.sleep({LONG_S})\n"
     (tmp_path / "slow_module.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     how = {"start_method": {"forkserver": {"preload_modules": ["slow_module"]}}}
@@ -109,7 +108,8 @@ def test_a_driver_that_is_killed_while_its_template_starts_leaves_nothing(
         assert below
         program.kill()
         program.wait()
-        assert sum(map(await_end, below)) < BUSY_S
+        for pid in below:
+            await_end(pid)
     assert look(home) == [], "nothing had begun, so there is nothing to tell"
 
 
@@ -137,24 +137,15 @@ def wait_for_stopped(driver: int) -> int:
     return found[0]
 
 
-def seconds_to_die(kind: str, folder: Path) -> float:
-    """From the kill of a driver to the end of its last process."""
-    folder.mkdir()
-    with Mailbox(folder) as mailbox, start("waits_with_stubborn_children", kind, mailbox, folder=folder) as program:
-        mailbox.wait(3)
-        below = descendants(program.pid)
-        program.kill()
-        return wait_until(lambda: all(map(is_gone, below)), "all are gone")
-
-
-@pytest.mark.parametrize("kind", KINDS[:2])
-def test_the_usual_death_of_a_driver_takes_its_workers_along_in_a_tenth_of_a_second(kind: str, tmp_path: Path) -> None:
-    spent = sorted(seconds_to_die(kind, tmp_path / str(number)) for number in range(5))
-    assert spent[2] < GONE_WITHIN_S
-
-
 @pytest.mark.torture
-@pytest.mark.timeout(600)
-def test_hardly_any_death_of_a_driver_takes_longer_than_that(tmp_path: Path) -> None:
-    spent = sorted(seconds_to_die(KINDS[number % 4], tmp_path / str(number)) for number in range(200))
-    assert spent[197] < GONE_WITHIN_S
+@pytest.mark.timeout(3600)
+def test_every_death_of_a_driver_takes_its_workers_along(tmp_path: Path) -> None:
+    for number in range(200):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        kind = KINDS[number % len(KINDS)]
+        with Mailbox(folder) as mailbox, start("waits_with_stubborn_children", kind, mailbox, folder=folder) as program:
+            mailbox.wait(3)
+            below = descendants(program.pid)
+            program.kill()
+            wait_until(lambda: all(map(is_gone, below)), "all are gone")  # noqa: B023  (called before the loop goes on)

@@ -6,17 +6,18 @@ import os
 import resource
 import signal
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sample_ops as ops
-from census import children
-from running import KINDS, PROCESSES, attempt, error_of, output_of, run
+from running import KINDS, PROCESSES, Mailbox, attempt, error_of, output_of, run
 
 from executor import op
 from executor.scheduler.events import Event, StepStarted, StepSucceeded
 from executor.workers import hygiene
+from executor.workers.parent import TemplateLink
+from executor.workers.processes import FORK_AGAIN_S, ProcessWorkers
 
 CLOSED = "its worker process could not report: the step, or something that it uses, closed file descriptors"
 GARBAGE = "its worker process was killed, because the step, or something that it uses, wrote to a file descriptor"
@@ -31,6 +32,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 # --- descriptors -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("little_time_to_end")
 @pytest.mark.parametrize("name", ["closes_all", "closes_all_and_goes_on", "puts_pipes_in_their_place"])
 def test_a_step_that_closes_what_it_did_not_open_fails_and_is_told_so(kind: str, name: str) -> None:
     result = run([getattr(ops, name), ops.one, ops.silent], kind, max_concurrent=1)
@@ -158,27 +160,49 @@ def test_a_caller_that_ignores_sigchld_and_blocks_signals_runs_jobs_all_the_same
 
 
 @pytest.mark.parametrize("kind", ["one-shot-fork", "three-per-worker-fork"])
-def test_a_template_that_cannot_fork_for_a_while_is_asked_again_without_haste(kind: str) -> None:
+def test_a_template_that_cannot_fork_for_a_while_is_asked_again_without_haste(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it is when a user has too many processes: what is there goes on, and the rest waits."""
-    before: list[tuple[int, int]] = []
-    cpu_s: list[float] = []
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    refused: list[float] = []  #: when the template said that it could not fork
+    early: list[float] = []  #: seconds from such a word to a question that came too soon
+    limits: list[tuple[int, tuple[int, int]]] = []
+    on_no_worker, order = ProcessWorkers._on_no_worker, TemplateLink.order
+    clocks: list[Callable[[], float]] = []
+
+    def refuse(self: ProcessWorkers, why: str) -> None:
+        clocks[:] = [self._clock]
+        refused.append(self._clock())
+        on_no_worker(self, why)
+        if len(refused) == 5:
+            told.write_text("go on")
+
+    def ask(self: TemplateLink, what: str, number: int) -> None:
+        if what == "fork" and refused and (waited := clocks[0]() - refused[-1]) < FORK_AGAIN_S:
+            early.append(waited)
+        order(self, what, number)
 
     def starve(event: Event, _: float) -> None:
-        if isinstance(event, StepStarted) and event.key == "takes_its_time":
+        if isinstance(event, StepStarted) and event.key == "waits_for_word":
             template = os.getsid(event.pid)
-            before.append(resource.prlimit(template, resource.RLIMIT_NOFILE))
-            resource.prlimit(template, resource.RLIMIT_NOFILE, (3, before[0][1]))
-            cpu_s.append(time.process_time())
-        if isinstance(event, StepSucceeded) and event.key == "takes_its_time":
-            cpu_s.append(time.process_time())
-            resource.prlimit(children()[-1], resource.RLIMIT_NOFILE, before[0])
+            limits.append((template, resource.prlimit(template, resource.RLIMIT_NOFILE)))
+            resource.prlimit(template, resource.RLIMIT_NOFILE, (3, limits[0][1][1]))
+        if isinstance(event, StepSucceeded) and event.key == "waits_for_word":
+            resource.prlimit(limits[0][0], resource.RLIMIT_NOFILE, limits[0][1])
 
-    several = [ops.takes_its_time, *[ops.one.alias(f"step_{number}") for number in range(12)]]
-    result = run(several, kind, on_event=starve)
+    monkeypatch.setattr(ProcessWorkers, "_on_no_worker", refuse)
+    monkeypatch.setattr(TemplateLink, "order", ask)
+    several = [ops.waits_for_word, *[ops.one.alias(f"step_{number}") for number in range(12)]]
+    with Mailbox(tmp_path) as mailbox:
+        result = run(several, kind, tags={"mailbox": mailbox.path, "folder": tmp_path}, on_event=starve)
     assert result.success, result.failures
-    late = [step for step in result.steps.values() if step.attempts[0].started_at > 0.6]
-    assert late, "some had to wait"
-    assert cpu_s[1] - cpu_s[0] < 0.2
+    assert len(refused) >= 5
+    assert early == []
+    order_of = [(type(event), event.key) for event in result.events if isinstance(event, StepStarted | StepSucceeded)]
+    late = order_of[order_of.index((StepSucceeded, "waits_for_word")) :]
+    assert any(kind_of is StepStarted for kind_of, _ in late), "some had to wait"
 
 
 def test_a_run_that_can_have_no_worker_at_all_ends_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sample_ops as ops
 from census import children, is_gone, state
-from running import PROCESSES, Mailbox, attempt, await_end, error_of, run, wait_until
+from running import PROCESSES, HeldClock, Mailbox, attempt, await_end, error_of, run, wait_until
 
 from executor import RetryPolicy, RunResult
 from executor.scheduler.events import (
@@ -112,7 +112,8 @@ def test_a_spare_worker_that_is_killed_costs_no_attempt() -> None:
 
     def kill_spares(event: Event, _: float) -> None:
         if isinstance(event, StepStarted):  # the only step that runs now
-            for pid in children(os.getsid(event.pid)):
+            (template,) = children()
+            for pid in children(template):
                 if pid != event.pid and not is_gone(pid) and len(killed) < 3:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
@@ -266,8 +267,14 @@ def test_a_worker_that_is_stopped_and_continued_goes_on(kind: str) -> None:
     assert run(ops.stops_itself, kind, on_event=go_on).output_for_node("stops_itself") == 1
 
 
-def test_a_stopped_worker_is_killed_when_its_time_is_over(kind: str) -> None:
-    result = run([ops.stops_itself_under_a_timeout, ops.one], kind, stop_grace_s=0.1)
+def test_a_stopped_worker_is_killed_when_its_time_is_over(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def let_time_pass(event: Event, _: float) -> None:
+        if isinstance(event, StepStarted) and event.key == "stops_itself_under_a_timeout":
+            wait_until(lambda: state(event.pid) == "T", "the step has stopped itself")
+            HeldClock.present.go_on()
+
+    monkeypatch.setattr("executor.api.RunClock", HeldClock)
+    result = run([ops.stops_itself_under_a_timeout, ops.one], kind, stop_grace_s=0.1, on_event=let_time_pass)
     assert error_of(result, "stops_itself_under_a_timeout")[0] == "timed_out"
     assert attempt(result, "stops_itself_under_a_timeout").exit_code == -signal.SIGKILL
     assert result.step("one").success

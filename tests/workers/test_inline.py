@@ -1,0 +1,45 @@
+"""Steps in the caller's own process: what only that kind of worker does."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from executor import op
+from executor.plan.plan import Step
+from executor.scheduler.events import StepStarted, StepSucceeded
+from executor.workers.clock import RunClock
+from executor.workers.inline import InlineWorkers
+from executor.workers.interface import Attempt, WorkerJob
+
+TIMEOUT_S = 3600.0
+
+
+def test_the_timeout_of_a_step_in_this_process_stands_still_while_it_is_paused(tmp_path: Path) -> None:
+    """Ctrl-Z comes to the driver's handler while the step runs; no timer may go on from there until ``fg``."""
+    left: dict[str, float] = {}
+
+    @op
+    def is_paused() -> None:
+        left["before"] = signal.getitimer(signal.ITIMER_REAL)[0]
+        workers.pause()
+        left["paused"] = signal.getitimer(signal.ITIMER_REAL)[0]
+        workers.resume()
+        left["after"] = signal.getitimer(signal.ITIMER_REAL)[0]
+
+    job = WorkerJob(
+        run_id="r",
+        job_name="j",
+        run_tags={},
+        steps=(Step(index=0, key="is_paused", compute=is_paused, timeout_s=TIMEOUT_S),),
+        values_folder=tmp_path,
+        lanes_folder=tmp_path,
+    )
+    workers = InlineWorkers(job, clock=RunClock())
+    workers.start()
+    workers.begin(Attempt(0, "is_paused", 1))
+    workers.tick(0.0)
+    workers.close()
+    assert [type(report) for report in workers.reports] == [StepStarted, StepSucceeded]
+    assert left["paused"] == 0.0
+    assert 0.0 < left["after"] <= left["before"] <= TIMEOUT_S
