@@ -32,6 +32,7 @@ from executor.errors import (
 
 if TYPE_CHECKING:
     from executor.api import execute_job, materialize
+    from executor.instance.instance import Instance
     from executor.outputs.values import ValueLost
     from executor.runs.history import HistoryLost
     from executor.runs.result import RunResult
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 _LATER = {
     "execute_job": "executor.api",
     "materialize": "executor.api",
+    "Instance": "executor.instance.instance",
     "RunResult": "executor.runs.result",
     "StepInterrupted": "executor.workers.explain",
     "HistoryLost": "executor.runs.history",
@@ -70,6 +72,7 @@ __all__ = [
     "GraphOut",
     "HistoryLost",
     "In",
+    "Instance",
     "Jitter",
     "JobDefinition",
     "LazyDefinitions",

@@ -21,6 +21,7 @@ LAYERS = [
     "workers",
     "ledger",
     "runs",
+    "instance",
     "api",
     "cli",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from executor.cli.lazy import LazyGroup
 from executor.cli.options import EXIT_CODES, FAILED, INTERRUPTED, OK, WRONG
 from executor.errors import ConfigError, ExecutorError, UnmetRequirement, UsageError
 from executor.errors import DefinitionError as BadDefinition
@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "executor.cli.run:run",
     "list": "executor.cli.listing:list_command",
     "job": "executor.cli.job:job",
+    "instance": "executor.cli.instance:instance",
 }
 
 EXAMPLES = """\b
@@ -27,24 +28,8 @@ Examples:
   executor run pipeline.py
   executor run pipeline.py --max-concurrent 4 --tag-limit database=warehouse:1
   executor list pipeline.py
+  executor instance concurrency set database 2
 """
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """The names of all commands, in the order in which they are shown."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
-        """The command of that name, or None."""
-        where = COMMANDS.get(cmd_name)
-        if where is None:
-            return None
-        module, _, name = where.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -56,7 +41,10 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 
 
 @click.group(
-    cls=LazyGroup, epilog=f"{EXAMPLES}\n{EXIT_CODES}", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup,
+    where=COMMANDS,
+    epilog=f"{EXAMPLES}\n{EXIT_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and end."

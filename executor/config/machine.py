@@ -1,6 +1,6 @@
-"""How many CPUs this process may use, and so how many steps run at once by default.
+"""How many CPUs this process may use, and so how many steps run at once by default; how large a pool may be.
 
-The one place in this folder that reads the machine: the CPU affinity, the cgroup's quota and one environment variable.
+The one place in this folder that reads the machine: the CPU affinity, the cgroup's quota, environment variables.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 #: The environment variable that sets the default of ``max_concurrent``.
 MAX_CONCURRENT_VARIABLE = "EXECUTOR_MAX_CONCURRENT"
+
+#: The environment variable that allows larger pools, for those whose slots are megabytes or the like.
+MAX_POOL_LIMIT_VARIABLE = "EXECUTOR_MAX_POOL_LIMIT"
+
+# Dagster's bound: a larger number is mostly a misprint.
+MAX_POOL_LIMIT = 1000
+
+# What the ledger's sums have room for, whatever the variable says.
+_POOL_LIMIT_BOUND = (1 << 31) - 1
 
 
 def worker_count(settings: ExecutorSettings, environ: Mapping[str, str] | None = None) -> int:
@@ -41,6 +50,19 @@ def default_max_concurrent(environ: Mapping[str, str] | None = None) -> int:
         problem = f"environment variable {MAX_CONCURRENT_VARIABLE}: {text!r} is not a whole number, 0 or more"
         raise ConfigError([f"{problem}; correct it, or unset it to use as many steps at once as there are CPUs"])
     return int(text or 0) or usable_cpus()
+
+
+def largest_pool_limit(environ: Mapping[str, str] | None = None) -> int:
+    """The largest limit that a pool may be given: 1000, or what ``EXECUTOR_MAX_POOL_LIMIT`` says.
+
+    Raises:
+        ConfigError: the variable is not a whole number, 1 or more.
+    """
+    text = (os.environ if environ is None else environ).get(MAX_POOL_LIMIT_VARIABLE, "").strip()
+    if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= _POOL_LIMIT_BOUND):
+        problem = f"environment variable {MAX_POOL_LIMIT_VARIABLE}: {text!r} is not a whole number from 1 to "
+        raise ConfigError([f"{problem}{_POOL_LIMIT_BOUND}; correct it, or unset it for {MAX_POOL_LIMIT}"])
+    return int(text) if text else MAX_POOL_LIMIT
 
 
 def usable_cpus(root: str = "") -> int:

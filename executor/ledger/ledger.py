@@ -25,7 +25,7 @@ from executor.ledger.round import Round
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from executor.database.sqlite import Transaction
@@ -55,6 +55,7 @@ class Freed:
 
     claims: tuple[int, ...]  #: taken away
     alive: tuple[int, ...]  #: left, because the run or a process of the step lives
+    stopped: tuple[int, ...] = ()  #: pids of the processes that were stopped for it
 
 
 def boot_time_s() -> float:
@@ -260,6 +261,17 @@ class Ledger:
             alive = [seq for (seq,) in freeing.execute(query, values)]
             freeing.settle()
         return Freed(tuple(freeing.freed), tuple(alive))
+
+    def take_away(self, claims: Iterable[int]) -> list[int]:
+        """Remove these claims, whatever their owners do; those that were still there.
+
+        The caller has stopped what worked on them. An owner that lives finds them gone.
+        """
+        with self.database.transaction() as transaction:
+            taking = self._round(transaction, None)
+            found = [seq for claim in claims for seq in taking.remove("seq = ?", claim)]
+            taking.settle()
+        return found
 
     def set_priority(self, run: str, priority: int, step: str | None = None) -> int:
         """Change the priority of what a run, or one step of it, waits for; how many claims that were."""

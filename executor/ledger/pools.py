@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from executor.config.machine import MAX_POOL_LIMIT_VARIABLE, largest_pool_limit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
@@ -50,8 +52,12 @@ def check_limit(name: str, limit: int) -> None:
             f"the limit of pool {name!r} cannot be {limit}: give 0 to pause it, 1 or more to admit as many, or delete "
             "the limit"
         )
-    if limit >= 1 << 31:
-        raise ValueError(f"the limit of pool {name!r} cannot be {limit}; delete the limit to have none")
+    largest = largest_pool_limit()
+    if limit > largest:
+        raise ValueError(
+            f"the limit of pool {name!r} cannot be {limit}: {largest} is the most; delete the limit to have none, or "
+            f"set {MAX_POOL_LIMIT_VARIABLE} where slots stand for something small"
+        )
 
 
 def limit_of(execute: Callable[..., Any], name: str) -> PoolLimit:

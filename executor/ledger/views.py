@@ -13,7 +13,7 @@ from executor.database.sqlite import Reader
 from executor.ledger import liveness
 from executor.ledger.claims import AGING_S, Needs, Pool, Waiter
 from executor.ledger.ledger import LEDGER_FILE, boot_time_s
-from executor.ledger.pools import LimitSource, PoolLimit, in_force
+from executor.ledger.pools import LimitSource, PoolLimit, in_force, limit_of
 from executor.ledger.requests import parse
 from executor.ledger.standing import Standing, standings
 from executor.workers import hygiene
@@ -67,6 +67,19 @@ class ClaimView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerView:
+    """A run that is driven, or was when its process died."""
+
+    id: str
+    run: str
+    folder: str  #: of the run
+    host: str
+    pid: int  #: of its driver
+    start_time: int  #: of that process, in ticks since boot: tells it from a later one of its pid
+    since: float  #: seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitView:
     """A claim that waits, with its place and its reasons."""
 
@@ -107,7 +120,7 @@ class LedgerView:
         ):
             counts.setdefault(name, {})[state] = (claims, slots)
         limits = self.limits()
-        (default,) = execute("SELECT default_limit FROM about").fetchone()
+        default = self.default_limit()
         views = []
         for name in sorted(counts.keys() | limits.keys()):
             limit = limits.get(name) or in_force(name, None, None, default)
@@ -133,11 +146,40 @@ class LedgerView:
             for name, explicit, yaml in self._reader.execute("SELECT name, explicit, yaml FROM pool")
         }
 
+    def limit(self, pool: str) -> PoolLimit:
+        """The limit of a pool that is in force, and where it comes from."""
+        return limit_of(self._reader.execute, pool)
+
+    def default_limit(self) -> int | None:
+        """The limit of every pool that has none of its own; None: unlimited."""
+        (default,) = self._reader.execute("SELECT default_limit FROM about").fetchone()
+        return None if default is None else int(default)
+
+    def owners(self) -> list[OwnerView]:
+        """Every run that is an owner, the oldest first; one whose driver has died stays until somebody clears up."""
+        rows = self._reader.execute(
+            "SELECT id, run, folder, host, pid, start_time, since FROM owner ORDER BY since, id"
+        )
+        return [
+            OwnerView(id=id_, run=run, folder=folder, host=host, pid=pid, start_time=start_time, since=since)
+            for id_, run, folder, host, pid, start_time, since in rows
+        ]
+
+    def runs(self) -> set[str]:
+        """The ids of all runs that are owners or have claims."""
+        return {run for (run,) in self._reader.execute("SELECT run FROM owner UNION SELECT run FROM claim")}
+
     def holders(self, pool: str) -> list[ClaimView]:
         """The claims that hold slots of a pool, the longest-held first."""
         return self._claims(
             "claim.state = 'granted' AND claim.shape IN (SELECT shape FROM need WHERE pool = ?) ORDER BY claim.token",
             pool,
+        )
+
+    def parked(self, pool: str) -> list[ClaimView]:
+        """The claims that were granted slots of a pool and handed them back until their run has capacity."""
+        return self._claims(
+            "claim.state = 'parked' AND claim.shape IN (SELECT shape FROM need WHERE pool = ?) ORDER BY claim.seq", pool
         )
 
     def waiters(self, pool: str | None = None) -> list[WaitView]:

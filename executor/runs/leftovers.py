@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from executor.ledger import liveness
 from executor.runs.history import HistoryLost, HistoryUnreadable, HistoryWriter, read_history, read_last
 from executor.runs.home import ID_ALPHABET, ID_LENGTH, RunFolder, RunLock, lock_run
 from executor.scheduler.events import RunEnded, RunStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 COMMAND_SHOWN = 60  # characters of a command line: enough to know it again, short enough for one line
 
@@ -109,16 +114,36 @@ def _close_run(lock: RunLock) -> InterruptedRun | None:
 def processes_of(folder: RunFolder) -> list[Leftover]:
     """The processes whose stdin, stdout or stderr is a file in the folder of this run."""
     inside = os.path.realpath(folder.path) + "/"
-    found = []
+    return [
+        Leftover(pid=pid, command=_command(pid), lane=_lane(file.removeprefix(inside)))
+        for pid, file in _standard_streams(lambda file: file.startswith(inside))
+    ]
+
+
+def processes_of_claims(folder: str, claims: Iterable[int]) -> list[Leftover]:
+    """The processes that work on these claims of the ledger, in this folder of a run.
+
+    They have the files open on which the claims are locked.
+    """
+    real = {os.path.realpath(file) for files in liveness.live_steps(folder, claims).values() for file in files}
+    return [
+        Leftover(pid=pid, command=_command(pid), lane=_lane(file.rpartition("/")[2]))
+        for pid, file in (_standard_streams(real.__contains__) if real else ())
+    ]
+
+
+def _standard_streams(is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+    """Each other process that has a wanted file as stdin, stdout or stderr, and the first such file."""
     try:
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
     except FileNotFoundError:  # no Linux
-        return []
+        return
     for pid in sorted(pids):
-        names = [name for fd in (0, 1, 2) if (name := _open_file(pid, fd)).startswith(inside)]
-        if names and pid != os.getpid():
-            found.append(Leftover(pid=pid, command=_command(pid), lane=_lane(names[0].removeprefix(inside))))
-    return found
+        if pid == os.getpid():
+            continue
+        file = next((name for fd in (0, 1, 2) if is_wanted(name := _open_file(pid, fd))), None)
+        if file is not None:
+            yield pid, file
 
 
 def _open_file(pid: int, fd: int) -> str:
@@ -141,5 +166,5 @@ def _command(pid: int) -> str:
 
 
 def _lane(name: str) -> int | None:
-    number = name.removeprefix("lane-").removesuffix(".log")
+    number = name.removeprefix("lane-").removesuffix(".log").removesuffix(".in")
     return int(number) if number.isdecimal() else None

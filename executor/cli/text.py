@@ -1,0 +1,43 @@
+"""How the commands write tables, times and runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from executor.runs.report import printable, seconds_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Random characters: two of a thousand runs begin with the same eight in one of ten thousand homes.
+RUN_SHOWN = 8
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table: columns as wide as they must be, the last one as long as it likes."""
+    lines = [list(head), *[[printable(cell) for cell in row] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def run_text(run: str) -> str:
+    """A run's id as far as it is shown to people; commands take it."""
+    return printable(run[:RUN_SHOWN])
+
+
+def time_text(at: float, now: float | None = None) -> str:
+    """A time of day, with its date unless that is today: ``12:03:04``, ``2026-03-01 12:03:04``."""
+    local, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M:%S" if local[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", local)
+
+
+def since_text(at: float, now: float | None = None) -> str:
+    """Since when something is so, and for how long: ``since 12:03:04 (38.0 s)``."""
+    present = time.time() if now is None else now
+    return f"since {time_text(at, present)} ({seconds_text(max(0.0, present - at))})"
+
+
+def slots_text(count: int) -> str:
+    """``1 slot``, ``2 slots``."""
+    return f"{count} slot{'' if count == 1 else 's'}"

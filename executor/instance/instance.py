@@ -1,0 +1,116 @@
+"""The instance: one home folder, and what programs do with it beside running jobs."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from executor.config.instance_file import read_instance_settings
+from executor.instance.event_log_storage import EventLogStorage
+from executor.instance.pool_ledger import PoolLedger
+from executor.runs.home import open_home
+
+if TYPE_CHECKING:
+    from executor.config.instance_file import InstanceSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """How pools are limited, in Dagster's words."""
+
+    pool_granularity: Literal["op"] = "op"  #: steps are counted, not runs
+    default_pool_limit: int | None = None  #: None: unlimited
+    op_granularity_run_buffer: int | None = None  #: of the queue of runs, which is not there yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyConfig:
+    """What ``executor.yaml`` says of limits, in Dagster's words."""
+
+    pool_config: PoolConfig
+    run_queue_config: None = None  #: the queue of runs is not there yet
+
+
+class Instance:
+    """What all runs in one home folder share: its settings, and the ledger of pools.
+
+    ``Instance.get()`` is the one that runs find by themselves; ``Instance.ephemeral()`` is a new one in a temporary
+    folder. To run a job in it, give its ``home``: ``job.execute(home=instance.home)``. It holds nothing open, so it may
+    be used by several threads and after a fork.
+    """
+
+    def __init__(self, home: str | os.PathLike[str]) -> None:
+        self.home = open_home(Path(home))  #: the home folder
+        self.ledger = PoolLedger(self.home)  #: limits of pools, who holds their slots, who waits for them
+        self.event_log_storage = EventLogStorage(self)  #: the same under the names that Dagster has for it
+        self._removal: weakref.finalize[[Path, int], Instance] | None = None
+
+    @classmethod
+    def get(cls, home: str | os.PathLike[str] | None = None) -> Self:
+        """The instance of a home folder: that of ``EXECUTOR_HOME``, or of the user, where none is given.
+
+        Raises:
+            UnmetRequirement: the folder cannot be made, belongs to somebody else, or others may write into it.
+        """
+        return cls(open_home(None if home is None else Path(home)))
+
+    @classmethod
+    def ephemeral(cls) -> Self:
+        """A new instance in a temporary folder, with pools like any other.
+
+        The folder is removed when the ``with`` block ends, on ``close``, or at the latest with this process.
+        """
+        import tempfile
+
+        instance = cls(tempfile.mkdtemp(prefix="executor-"))
+        instance._removal = weakref.finalize(instance, _remove, instance.home, os.getpid())
+        return instance
+
+    def close(self) -> None:
+        """Remove the folder of an ephemeral instance; nothing for any other. Safe to call twice."""
+        if self._removal is not None:
+            self._removal()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Instance {self.home}{' (ephemeral)' if self.is_ephemeral else ''}>"
+
+    @property
+    def is_ephemeral(self) -> bool:
+        """Whether its folder is removed at the end."""
+        return self._removal is not None
+
+    @property
+    def root_directory(self) -> str:
+        """The home folder, as text."""
+        return str(self.home)
+
+    @property
+    def settings(self) -> InstanceSettings:
+        """What ``executor.yaml`` in the home folder says, read now. Raises ``ConfigError`` where it has mistakes."""
+        return read_instance_settings(self.home)
+
+    @property
+    def global_op_concurrency_default_limit(self) -> int | None:
+        """The limit of pools that have none of their own; None: unlimited."""
+        return self.settings.pools.default_limit
+
+    def get_concurrency_config(self) -> ConcurrencyConfig:
+        """What ``executor.yaml`` says of limits, in Dagster's words. Raises ``ConfigError`` where it has mistakes."""
+        return ConcurrencyConfig(pool_config=PoolConfig(default_pool_limit=self.settings.pools.default_limit))
+
+
+def _remove(home: Path, pid: int) -> None:
+    """Remove a temporary home; but not at the end of a child that was forked by the process that made it."""
+    if os.getpid() == pid:
+        import shutil
+
+        shutil.rmtree(home, ignore_errors=True)
