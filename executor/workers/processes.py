@@ -328,7 +328,8 @@ class ProcessWorkers:
         task.lane = lane = self._free_lanes.pop()
         task.handed_at = time.monotonic()
         self.reports.append(StepStarted(attempt.key, attempt.number, worker.pid, lane, attempt.waited))
-        worker.channel.send((attempt.step, attempt.number, lane, attempt.inputs))
+        message = (attempt.step, attempt.number, lane, attempt.inputs)
+        worker.channel.send((*message, attempt.claim, attempt.token) if attempt.claim else message)
 
     def _on_message(self, worker: _Worker, message: Any) -> None:
         task = worker.task

@@ -31,6 +31,11 @@ class Lane:
             os.close(fd)
             self.number = number
 
+    @property
+    def path(self) -> str:
+        """The present log file."""
+        return self._paths[self.number]
+
     def end(self) -> int:
         """Bytes in it so far, less what Python still buffers."""
         try:

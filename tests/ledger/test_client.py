@@ -163,12 +163,13 @@ def test_the_lock_in_other_hands_holds_nobody_up(mine: LedgerClient, home: Path)
         ask(mine)
         assert time.monotonic() - begin < 0.1
         assert news(mine) == []
-        assert mine.blocked is not None
-        assert mine.blocked[1] == os.getpid()
+        assert mine.blocked_s >= 0
+        assert mine.blocked_by == os.getpid()
         assert mine.wake_at is not None
         assert mine.wake_at <= time.monotonic() + 2 * client_module.RETRY_S
     wait_for_news(mine)
-    assert mine.blocked is None
+    assert mine.blocked_s == 0
+    assert mine.blocked_by is None
 
 
 def test_a_bell_heard_while_the_lock_is_taken_is_acted_on_later(
