@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.authoring.jobs import JobDefinition, job_of_assets
-from executor.authoring.tags import normalized_tags
+from executor.authoring.tags import normalized_tags, tagged_priority
 from executor.config.machine import worker_count
-from executor.errors import ConfigError, RunFailed, RunInterrupted, UnmetRequirement, UsageError
+from executor.errors import ConfigError, RunFailed, RunInterrupted, UsageError
+from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
 from executor.runs.home import make_run, open_home
 from executor.scheduler.limits import Limits
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from executor.authoring.executors import ExecutorDefinition
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
-    from executor.plan.plan import Plan
     from executor.runs.home import RunLock
+    from executor.runs.pools import ConfiguredPools
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
 
@@ -60,7 +62,7 @@ def execute_job(
     Raises:
         ConfigError: the run config has mistakes; all are listed.
         UsageError: the selection names an unknown step, or leaves out one whose value is needed.
-        UnmetRequirement: the job needs what is not there, such as pools.
+        UnmetRequirement: the job needs what is not there, such as more slots of a pool than there are.
         WorkersUnavailable: no worker process can be started for it; nothing was run.
         RunFailed: with ``raise_on_error``: a step failed; the text has each step's traceback.
         RunInterrupted: with ``raise_on_error``: a signal stopped the run.
@@ -169,11 +171,12 @@ def _execute(
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
     plan = compile_job(job, selection=selection)
-    _refuse_pools(plan)
     limits = Limits(max_concurrent=worker_count(settings), tags=settings.tag_concurrency_limits)
     notices = _replaced_limits(job, settings)
     run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
+    tagged_priority("the run", run_tags)
     home_path = open_home(None if home is None else Path(home))
+    owner = new_owner()
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
         lock = make_run(home_path)
         stack.callback(_forget, lock)
@@ -184,6 +187,7 @@ def _execute(
             steps=plan.steps,
             values_folder=lock.folder.values,
             lanes_folder=lock.folder.path,
+            lock_step=partial(take_step_lock, home_path, owner),
         )
         clock, selector = RunClock(), Selector()
         stack.callback(selector.close)
@@ -195,8 +199,11 @@ def _execute(
             workers = ProcessWorkers(worker_job, settings, at_once=at_once, selector=selector, clock=clock)
         stack.callback(lambda: workers.close(kill=True))
         workers.start()
-        from executor.runs.run import drive_run  # only now: see there
+        from executor.runs.pools import join_ledger  # only now: see runs/run.py
+        from executor.runs.run import drive_run
 
+        configured: ConfiguredPools | None = None  # of executor.yaml in the home folder, once something reads that file
+        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, configured)
         stack.pop_all()
     with closing(selector):
         result = drive_run(
@@ -208,7 +215,8 @@ def _execute(
             lock=lock,
             selector=selector,
             clock=clock,
-            notices=notices,
+            client=client,
+            notices=[*notices, *pool_notices],
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
@@ -232,14 +240,3 @@ def _replaced_limits(job: JobDefinition, settings: ExecutorSettings) -> list[str
     if not lost:
         return []
     return [f"the tag limits of this run's config replace the job's own, which do not hold in it: {', '.join(lost)}"]
-
-
-def _refuse_pools(plan: Plan) -> None:
-    for step in plan.steps:
-        if step.pools:
-            names = ", ".join(map(repr, step.pools))
-            raise UnmetRequirement(
-                f"step {step.key!r} asks for slots of pool {names}; pools that all runs share are not in this version, "
-                "and running without them would exceed their limits: take the pool away, or limit the steps of one run "
-                "by a tag (op_tags= and tag_concurrency_limits)"
-            )

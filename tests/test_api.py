@@ -21,6 +21,7 @@ from replaying import assert_home_replays  # noqa: E402
 from running import run  # noqa: E402
 
 from executor import (  # noqa: E402
+    DefinitionError,
     RunFailed,
     RunInterrupted,
     RunResult,
@@ -32,7 +33,8 @@ from executor import (  # noqa: E402
     materialize,
     op,
 )
-from executor.runs.home import RunFolder  # noqa: E402
+from executor.ledger.ledger import Ledger  # noqa: E402
+from executor.runs.home import RunFolder, open_home  # noqa: E402
 from executor.runs.result import read_result  # noqa: E402
 from executor.scheduler.events import Event, RunNotice, RunStarted, StepStarted, StepSucceeded  # noqa: E402
 from executor.scheduler.states import StepState  # noqa: E402
@@ -289,15 +291,23 @@ def test_assets_are_made_in_worker_processes() -> None:
 
 
 def test_what_cannot_run_is_refused_before_anything_is_made(home: Path) -> None:
-    @op(pool="database")
+    @op(pool="database", pool_slots=3)
     def queries() -> None: ...
 
     @job
     def pooled() -> None:
         queries()
 
-    with pytest.raises(UnmetRequirement, match="asks for slots of pool 'database'"):
+    with Ledger(open_home(home)) as ledger:
+        ledger.set_limit("database", 2)
+    with pytest.raises(UnmetRequirement) as caught:
         pooled.execute()
+    assert str(caught.value) == (
+        "step 'queries' wants 3 slots of pool 'database', whose limit is 2: it would wait for ever; take fewer, or "
+        "raise the limit: executor instance concurrency set database 3"
+    )
+    with pytest.raises(DefinitionError, match="'dagster/priority' is 'high'"):
+        simple.execute(tags={"dagster/priority": "high"})
     with pytest.raises(UsageError, match="give a job"):
         execute_job(ops.one)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="nonsense"):

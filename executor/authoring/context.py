@@ -20,7 +20,18 @@ class OpExecutionContext:
     An op gets one when its first parameter is called ``context`` (or ``_context``, ``_``) or is annotated as one.
     """
 
-    __slots__ = ("_cancelled", "attempt", "job_name", "log", "op_name", "run_id", "run_tags", "step_key", "tags")
+    __slots__ = (
+        "_cancelled",
+        "attempt",
+        "fencing_token",
+        "job_name",
+        "log",
+        "op_name",
+        "run_id",
+        "run_tags",
+        "step_key",
+        "tags",
+    )
 
     log: logging.Logger  #: goes to the log of the step
     run_id: str
@@ -30,6 +41,8 @@ class OpExecutionContext:
     attempt: int  #: 1 for the first
     tags: Mapping[str, str]  #: of the step
     run_tags: Mapping[str, str]
+    #: Larger than that of anybody who held these slots before, for writes that a late one must lose; 0: it uses no pool
+    fencing_token: int
 
     def __init__(
         self,
@@ -43,6 +56,7 @@ class OpExecutionContext:
         run_tags: Mapping[str, str],
         log: logging.Logger,
         cancelled: Callable[[], bool],
+        fencing_token: int = 0,
     ) -> None:
         self.run_id = run_id
         self.job_name = job_name
@@ -53,6 +67,7 @@ class OpExecutionContext:
         self.run_tags = run_tags
         self.log = log
         self._cancelled = cancelled
+        self.fencing_token = fencing_token
 
     @property
     def is_cancelled(self) -> bool:
@@ -103,6 +118,7 @@ def build_op_context(
     run_tags: Mapping[str, str] | None = None,
     log: logging.Logger | None = None,
     cancelled: Callable[[], bool] | None = None,
+    fencing_token: int = 0,
 ) -> OpExecutionContext:
     """A context for calling an op in a unit test; it logs to the logger ``executor.test`` and is never cancelled."""
     return OpExecutionContext(
@@ -115,6 +131,7 @@ def build_op_context(
         run_tags=dict(run_tags or {}),
         log=log or _test_log(),
         cancelled=cancelled or _never,
+        fencing_token=fencing_token,
     )
 
 
@@ -128,6 +145,7 @@ def build_asset_context(
     run_tags: Mapping[str, str] | None = None,
     log: logging.Logger | None = None,
     cancelled: Callable[[], bool] | None = None,
+    fencing_token: int = 0,
 ) -> AssetExecutionContext:
     """A context for calling an asset in a unit test; it logs to the logger ``executor.test`` and is never cancelled."""
     return AssetExecutionContext(
@@ -140,6 +158,7 @@ def build_asset_context(
         run_tags=dict(run_tags or {}),
         log=log or _test_log(),
         cancelled=cancelled or _never,
+        fencing_token=fencing_token,
     )
 
 

@@ -177,11 +177,15 @@ class Database:
         """
         return Transaction(self, timeout_s)
 
-    def close(self) -> None:
-        """Give everything back. Safe to call twice, and does nothing in a forked child."""
+    def close(self, timeout_s: float = LOCK_TIMEOUT_S) -> None:
+        """Give everything back. Safe to call twice, and does nothing in a forked child.
+
+        Raises:
+            DatabaseBusy: somebody holds the lock and does not go on; the file stays open.
+        """
         if os.getpid() != self._pid or self._connection not in _connections:
             return
-        self.lock.acquire(LOCK_TIMEOUT_S)
+        self.lock.acquire(timeout_s)
         try:
             self._connection.close()
         finally:

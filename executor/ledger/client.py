@@ -15,16 +15,19 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from executor.database.crash_points import crash_point
-from executor.database.errors import DatabaseFull
+from executor.database.errors import DatabaseBusy, DatabaseFull
+from executor.database.sqlite import LOCK_TIMEOUT_S
 from executor.ledger.deaths import DeathWatch
+from executor.ledger.lingering import LingeringSteps, is_worked_on
 from executor.ledger.requests import Changes, Lease, Outcome, Request
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from executor.ledger.ledger import Ledger
+    from executor.ledger.waiting import Wait
 
 # After the lock was not to be had in ten tries: epoll cannot wait for less than a millisecond.
 RETRY_S = 0.001
@@ -87,18 +90,30 @@ class _Claim:
 class LedgerClient:
     """One run's side of the ledger. The run is an owner from the beginning until ``close``, pools or not."""
 
-    def __init__(self, ledger: Ledger, run: str, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        run: str,
+        folder: Path,
+        *,
+        owner: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        timeout_s: float = LOCK_TIMEOUT_S,
+    ) -> None:
         """Register the run as an owner.
 
         Args:
             ledger: used by this client alone, and closed with it.
             run: the run's id.
             folder: where the run's lane files are.
+            owner: the name of the owner, where its workers know it already (``liveness.new_owner``).
             clock: of the driver; ``wake_at`` is a time of it.
+            timeout_s: how long to wait for the ledger's lock.
         """
         self._ledger, self._clock = ledger, clock
-        self.owner = ledger.register(run, folder)
+        self.owner = ledger.register(run, folder, owner=owner, timeout_s=timeout_s)
         self.news: list[News] = []  #: to be taken by the driver
+        self.exchanges = 0  #: how often the ledger was written and read: something may have changed since the last
         self.saved_by_timer = 0  #: how often the look once a second found what should have been heard
         self._orders = Changes()
         self._filing: list[_Claim] = []  #: those of ``_orders.request``
@@ -118,6 +133,7 @@ class LedgerClient:
         self._epoll = select.epoll()
         hygiene.register(self._epoll.fileno())
         self._epoll.register(self.owner.bell.fileno(), select.EPOLLIN)
+        self._lingering = LingeringSteps(self._epoll)
 
     def fileno(self) -> int:
         """The descriptor to wait for: when it can be read, call ``on_ready``."""
@@ -133,12 +149,20 @@ class LedgerClient:
         self._filing.append(claim)
         return claim.ticket
 
-    def release(self, ticket: int) -> None:
-        """Give the slots of a granted request back: its attempt is over, and its processes are gone."""
-        claim = self._by_ticket.pop(ticket)
-        assert claim.lease is not None  # noqa: S101  (only what was granted can be released)
-        del self._by_number[claim.lease.claim]
-        self._orders.release.append(claim.lease)
+    def release(self, ticket: int, files: Sequence[str] = ()) -> bool:
+        """Give the slots of a granted request back: its attempt is over, and its processes are gone.
+
+        ``files`` are those of its lane. While a process still carries the step's lock on one of them, the slots stay
+        taken, and are given back when the last of these has ended; then this is False.
+        """
+        lease = self._by_ticket[ticket].lease
+        assert lease is not None  # noqa: S101  (only what was granted can be released)
+        if is_worked_on(files, lease.claim):
+            self._lingering.add(ticket, lease.claim, files, self._clock())
+            return False
+        del self._by_ticket[ticket], self._by_number[lease.claim]
+        self._orders.release.append(lease)
+        return True
 
     def park(self, ticket: int) -> None:
         """Hand back what was granted, because there is no capacity for the step now. It keeps its place in the order.
@@ -175,6 +199,15 @@ class LedgerClient:
         """Whether a lease still holds: to be asked before the result of its step is published."""
         return self._ledger.is_held(lease)
 
+    def waiting_for(self, ticket: int) -> Wait | None:
+        """Why a request waits; None if it is not filed yet, does not wait, or is granted soon."""
+        number = self._by_ticket[ticket].number
+        return None if number is None else self._ledger.waiting_for(number)
+
+    def limit(self, pool: str) -> int | None:
+        """The limit of a pool that is in force now; None: unlimited."""
+        return self._ledger.limit(pool).limit
+
     def number_of(self, ticket: int) -> int | None:
         """The number of the claim of a request, by which others know it; None: it is not filed yet."""
         return self._by_ticket[ticket].number
@@ -189,18 +222,26 @@ class LedgerClient:
         return bool(self._waiting or self._filing)
 
     @property
-    def blocked(self) -> tuple[float, int | None] | None:
-        """For how many seconds the ledger's lock could not be had, and the pid that holds it; None: it can be had."""
-        if self._busy_since is None:
-            return None
-        return self._clock() - self._busy_since, self._ledger.database.lock.holder()
+    def pending(self) -> bool:
+        """Whether there are wishes that were not sent yet."""
+        return bool(self._orders)
+
+    @property
+    def blocked_s(self) -> float:
+        """For how many seconds the ledger's lock could not be had; 0: it can be had."""
+        return 0.0 if self._busy_since is None else self._clock() - self._busy_since
+
+    @property
+    def blocked_by(self) -> int | None:
+        """The pid of the process that holds the ledger's lock now; None: nobody does, or it cannot be known."""
+        return self._ledger.database.lock.holder()
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
     @property
     def wake_at(self) -> float | None:
         """When to call ``tick``, if nothing else happens before; None: never."""
-        dues = [self._retry_at, self._safety_at, self._deaf_at, self._next_overdue()]
+        dues = [self._retry_at, self._safety_at, self._deaf_at, self._next_overdue(), self._lingering.wake_at]
         if self._deaths is not None:
             dues.append(self._deaths.wake_at)
         return min((due for due in dues if due is not None), default=None)
@@ -211,10 +252,12 @@ class LedgerClient:
             self._unread = True
         if self._deaths is not None:
             self._orders.reap |= self._deaths.heard(self._clock())
+        self._release_ended()
 
     def tick(self) -> None:
         """Do what is due. ``flush`` does the rest."""
         now = self._clock()
+        self._release_ended()
         if self._deaths is not None and self._deaths.wake_at is not None and self._deaths.wake_at <= now:
             self._orders.reap |= self._deaths.look_again(now)
         if (due := self._next_overdue()) is not None and due <= now:
@@ -251,22 +294,34 @@ class LedgerClient:
             if self._deaths is not None and self._deaf_at is None:
                 self._deaf_at = self._clock() + LISTEN_ON_S
 
-    def close(self) -> None:
+    def close(self, *, timeout_s: float = LOCK_TIMEOUT_S) -> None:
         """End the owner: what it waits for is withdrawn, what it holds is free as soon as no process works on it.
+
+        Args:
+            timeout_s: how long to wait for the ledger's lock.
+
+        Safe to call twice.
 
         Raises:
             DatabaseBusy: somebody holds the ledger's lock and does not go on; the owner counts as dead now.
         """
+        if self._epoll.closed:
+            return
         self._stop_listening()
+        self._lingering.close()
         try:
-            self._ledger.unregister(self.owner)
+            self._ledger.unregister(self.owner, timeout_s=timeout_s)
         finally:
-            if not self._epoll.closed:
-                hygiene.forget(self._epoll.fileno())
-                self._epoll.close()
-            self._ledger.close()
+            hygiene.forget(self._epoll.fileno())
+            self._epoll.close()
+            self._ledger.close(timeout_s=timeout_s)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _release_ended(self) -> None:
+        if self._lingering.wake_at is not None:
+            for ticket in self._lingering.ended(self._clock()):
+                self.release(ticket)
 
     def _number(self, claim: _Claim) -> int:
         assert claim.number is not None  # noqa: S101  (what is not filed stands in ``_filing``)
@@ -287,7 +342,7 @@ class LedgerClient:
             # What waited since the last time may have been granted; and what is withdrawn, before anybody heard of it.
             told = self._told if self._waiting or self._orders.withdraw else None
             outcome = self._ledger.try_exchange(self.owner, self._orders, told=told, look=look)
-        except DatabaseFull as error:
+        except (DatabaseFull, DatabaseBusy, OSError) as error:  # OSError: this process has no descriptors left
             if not self._in_trouble:
                 self._in_trouble = True
                 self.news.append(LedgerTrouble(str(error)))
@@ -300,6 +355,7 @@ class LedgerClient:
             self._retry_at = now + RETRY_S * (1 + os.urandom(1)[0] / 256)
             return None
         self._busy_since, self._in_trouble, self._unread = None, False, False
+        self.exchanges += 1
         return outcome
 
     def _note(self, outcome: Outcome) -> None:

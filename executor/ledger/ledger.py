@@ -22,6 +22,7 @@ from executor.ledger.claims import AGING_S
 from executor.ledger.folders import make_folders, refuse_to_make_under_running_work
 from executor.ledger.requests import Changes, Lease, Outcome
 from executor.ledger.round import Round
+from executor.ledger.waiting import waiting_for
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from executor.database.sqlite import Transaction
     from executor.ledger.pools import PoolLimit
+    from executor.ledger.waiting import Wait
 
 LEDGER_FILE = "ledger.db"
 
@@ -88,9 +90,9 @@ class Ledger:
             timeout_s=timeout_s,
         )
 
-    def close(self) -> None:
+    def close(self, *, timeout_s: float = LOCK_TIMEOUT_S) -> None:
         """Give everything back. Safe to call twice, and does nothing in a forked child."""
-        self.database.close()
+        self.database.close(timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +102,13 @@ class Ledger:
 
     # --- owners ------------------------------------------------------------------------------------------------------
 
-    def register(self, run: str, folder: Path, *, timeout_s: float = LOCK_TIMEOUT_S) -> Owner:
+    def register(self, run: str, folder: Path, *, owner: str | None = None, timeout_s: float = LOCK_TIMEOUT_S) -> Owner:
         """Make a run an owner; it is alive from now on until ``unregister`` or the end of this process.
 
-        Also clears up after owners that are dead.
+        Also clears up after owners that are dead. ``owner`` is what ``liveness.new_owner`` gave, where that has to be
+        known before.
         """
-        owner = os.urandom(8).hex()
+        owner = owner or liveness.new_owner()
         lock_fd: int | None = None
         own_bell: bell.Bell | None = None
         try:
@@ -239,6 +242,11 @@ class Ledger:
         with self.database.explained():
             query = "SELECT seq FROM claim WHERE owner = ? AND state <> 'parked'"
             return {seq for (seq,) in self.database.execute(query, (owner.id,))}
+
+    def waiting_for(self, claim: int) -> Wait | None:
+        """Why a claim waits; None if it does not, or is granted soon. A few rows are read, without the lock."""
+        with self.database.explained():
+            return waiting_for(self.database.execute, claim, boot_time_s() - self.aging_s)
 
     def free(self, run: str, step: str | None = None, *, force: bool = False) -> Freed:
         """Take away what a run, or one step of it, holds and waits for, if it is dead.

@@ -78,6 +78,11 @@ def probe(path: str | Path, offsets: Iterable[int]) -> set[int]:
 # --- owners ----------------------------------------------------------------------------------------------------------
 
 
+def new_owner() -> str:
+    """A name for an owner that no other has."""
+    return os.urandom(8).hex()
+
+
 def owner_file(home: Path, owner: str) -> str:
     """The file that carries an owner's lock."""
     return f"{home}/own/{owner}.lock"
@@ -148,6 +153,11 @@ def take_step_lock(home: Path, owner: str, lane_log: str, claim: int) -> StepLoc
         return lock
     lock.close()
     return None
+
+
+def carriers(lane_log: str) -> tuple[str, str]:
+    """The files of a lane that can carry the lock of an attempt on it."""
+    return lane_log, input_file(lane_log)
 
 
 def lane_files(folder: str | Path) -> list[str]:

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from executor.plan.plan import Plan
+    from executor.runs.claims import RunClaims
     from executor.runs.history import HistoryWriter
     from executor.runs.signals import Signals
     from executor.scheduler.commands import Command
     from executor.scheduler.events import Event, Told
     from executor.scheduler.scheduler import Scheduler
     from executor.workers.clock import RunClock
-    from executor.workers.interface import InputValue, PlainValue, Workers
+    from executor.workers.interface import InputValue, PlainValue, Report, Workers
     from executor.workers.selector import Selector
 
 
@@ -31,6 +32,9 @@ FLUSH_EVERY_S = 0.02
 
 # Processes that do not end within this time after the second Ctrl-C are left to their template's death.
 KILL_WAIT_S = 2.0
+
+# When all steps have ended and the ledger's lock is not to be had for so long, the end of the run gives the slots back.
+GIVE_BACK_S = 2.0
 
 
 class Driver:
@@ -45,9 +49,11 @@ class Driver:
         history: HistoryWriter,
         selector: Selector,
         clock: RunClock,
+        claims: RunClaims | None = None,
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
         self._plan, self._scheduler, self._workers = plan, scheduler, workers
+        self._claims = claims  #: None: no step uses pools
         self._history, self._selector, self._clock = history, selector, clock
         self._on_event = on_event
         self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
@@ -76,13 +82,15 @@ class Driver:
             self._settle(now)
             workers.flush()
             self._show(now)
-            if scheduler.finished:
+            if scheduler.finished and self._has_given_back(now):
                 return
             self._selector.wait(self._timeout(now))  # the one line that blocks
             now = clock()
             self._settle(now)  # before what is due: a step that ended in time has, however late this process looks
             if scheduler.wake_at is not None and scheduler.wake_at <= now:
                 self._tell(Woke(), now)
+            if self._claims is not None and (due := self._claims.wake_at) is not None and due <= now:
+                self._claims.tick()
             if workers.wake_at is not None and workers.wake_at <= now:
                 workers.tick(now)
                 self._obey(signals)  # a signal that came while a step ran in there stopped that step
@@ -112,11 +120,28 @@ class Driver:
     # --- events in ---------------------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> None:
-        """Tell the scheduler what the workers had reported by ``now``, and do what it says, until there is no more."""
-        workers, handle, perform = self._workers, self._scheduler.handle, self._perform
+        """Tell the scheduler what had been reported by ``now``, and do what it says, until there is no more."""
+        claims = self._claims
+        if claims is None:
+            self._settle_reports(now)
+            return
+        while True:
+            self._settle_reports(now)
+            told = claims.exchange(now)
+            if not told:
+                return
+            for event in told:
+                if isinstance(event, RunNotice):
+                    self._write(event, now)
+                else:
+                    self._tell(event, now)
+
+    def _settle_reports(self, now: float) -> None:
+        workers, handle, perform, claims = self._workers, self._scheduler.handle, self._perform, self._claims
         while workers.reports:
             reports, workers.reports = workers.reports, []
-            for event in reports:
+            for report in reports:
+                event = report if claims is None else self._with_claim(report, claims)
                 if event.__class__ is StepFailed:
                     event.chance = _chance()
                 self._write(event, now)
@@ -127,6 +152,23 @@ class Driver:
                 commands = handle(event, now)  # type: ignore[arg-type]  # RunNotice was left out above
                 if commands:
                     perform(commands, now)
+
+    @staticmethod
+    def _with_claim(event: Report, claims: RunClaims) -> Report:
+        """The report, as far as slots of pools change it."""
+        if isinstance(event, StepStarted):
+            claims.started(event.key, event.lane)
+        elif isinstance(event, StepSucceeded):
+            return claims.checked(event)
+        return event
+
+    def _has_given_back(self, now: float) -> bool:
+        """Whether the ledger has heard of everything, or cannot be told: the end of the run frees it all as well."""
+        if self._claims is None or not self._claims.pending:
+            return True
+        if self._give_up_at is None:
+            self._give_up_at = now + GIVE_BACK_S
+        return False
 
     def _tell(self, event: Told, now: float) -> None:
         self._write(event, now)
@@ -159,6 +201,7 @@ class Driver:
             self._history.sync_at,
             self._flush_at,
             self._give_up_at,
+            None if self._claims is None else self._claims.wake_at,
         )
         due = min((at for at in dues if at is not None), default=None)
         return None if due is None else due - now
@@ -181,7 +224,9 @@ class Driver:
         """Write down which steps workers have taken, so that none seems to have started after what comes now."""
         reports = self._workers.reports
         for event in reports:
-            if event.__class__ is StepStarted:
+            if isinstance(event, StepStarted):
+                if self._claims is not None:
+                    self._claims.started(event.key, event.lane)
                 self._write(event, now)
         self._workers.reports = [event for event in reports if event.__class__ is not StepStarted]
 
@@ -205,12 +250,17 @@ class Driver:
                 self._workers.stop(command.key, command.reason, kill=command.kill)
             elif command.__class__ is Record:
                 self._write(command.event, now)
+            elif self._claims is not None:
+                self._claims.perform(command)  # type: ignore[arg-type]  # what is left goes to the ledger
 
     def _begin(self, command: StartStep) -> None:
         key = command.key
         index = self._plan.index_of[key]
         inputs = self._inputs(index) if self._plan.steps[index].inputs else ()  # a fan-in may be of nothing
-        self._workers.begin(Attempt(index, key, command.attempt, inputs, command.waited))
+        attempt = Attempt(index, key, command.attempt, inputs, command.waited)
+        if self._claims is not None and (lease := self._claims.lease(key)) is not None:
+            attempt = attempt._replace(claim=lease.claim, token=lease.token)
+        self._workers.begin(attempt)
 
     def _inputs(self, index: int) -> tuple[InputValue, ...]:
         values = self._values

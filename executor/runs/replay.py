@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, get_args
 
+from executor.authoring.tags import tagged_priority
 from executor.errors import UsageError
 from executor.plan.record import plan_from_record
 from executor.scheduler.events import RunStarted, Told
@@ -16,6 +17,8 @@ from executor.scheduler.limits import Limits
 from executor.scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
 
@@ -49,7 +52,7 @@ def replay(folder: RunFolder, *, until_s: float | None = None) -> Scheduler:
     began, first = next(events, (0.0, None))
     if not isinstance(first, RunStarted):
         raise UsageError(f"run {folder.run_id} has no first event: its driver died before it began")
-    scheduler = Scheduler(plan, read_limits(first), retries=first.retries)
+    scheduler = Scheduler(plan, read_limits(first), retries=first.retries, run_priority=run_priority(first.tags))
     scheduler.start(began)
     for t, event in events:
         if until_s is not None and t > until_s:
@@ -57,6 +60,15 @@ def replay(folder: RunFolder, *, until_s: float | None = None) -> Scheduler:
         if isinstance(event, TOLD):
             scheduler.handle(event, t)  # type: ignore[arg-type]  # mypy does not follow get_args
     return scheduler
+
+
+def run_priority(tags: Mapping[str, str]) -> int:
+    """The priority of a run with these tags, which is added to that of each of its claims.
+
+    Raises:
+        DefinitionError: the tag ``dagster/priority`` is not a whole number.
+    """
+    return tagged_priority("the run", tags) or 0
 
 
 def read_limits(started: RunStarted) -> Limits:

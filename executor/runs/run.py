@@ -12,10 +12,13 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from executor.plan.record import plan_to_record
+from executor.runs.claims import RunClaims
 from executor.runs.driver import Driver
 from executor.runs.history import HistoryWriter
 from executor.runs.leftovers import look, processes_of
 from executor.runs.notices import limit_notices
+from executor.runs.pools import leave_ledger, uses_pools
+from executor.runs.replay import run_priority
 from executor.runs.result import RunResult
 from executor.runs.signals import Signals
 from executor.scheduler.events import RunEnded, RunNotice, RunStarted
@@ -24,6 +27,7 @@ from executor.scheduler.scheduler import Scheduler
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
     from executor.scheduler.events import Event
@@ -43,23 +47,31 @@ def drive_run(
     lock: RunLock,
     selector: Selector,
     clock: RunClock,
+    client: LedgerClient | None,
     notices: Sequence[str],
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
+
+    ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
     """
     folder, ended = lock.folder, False
     with ExitStack() as stack:
-        # in this order when anything goes wrong: no process, then no lock
+        # in this order when anything goes wrong: no process, then no owner, then no lock
         stack.callback(lambda: lock.release(ended=ended))
+        if client is not None:
+            stack.callback(lambda: leave_ledger(client))
         stack.callback(lambda: workers.close(kill=True))
         notices = [*map(str, look(folder.home)), *notices, *limit_notices(plan, limits)]
         _write_plan(folder, plan)
         history = stack.enter_context(closing(HistoryWriter(folder.events)))
-        scheduler = Scheduler(plan, limits, retries=retries)
+        scheduler = Scheduler(plan, limits, retries=retries, run_priority=run_priority(job.run_tags))
+        claims = None
+        if client is not None and uses_pools(plan):
+            claims = RunClaims(client, folder, selector)
         driver = Driver(
             plan=plan,
             scheduler=scheduler,
@@ -67,6 +79,7 @@ def drive_run(
             history=history,
             selector=selector,
             clock=clock,
+            claims=claims,
             on_event=on_event,
         )
         started = RunStarted(
@@ -94,6 +107,10 @@ def drive_run(
                 ended = True
                 raise
             workers.close(kill=driver.interrupted is not None)
+            if client is not None:
+                selector.remove(client.fileno())
+                if (notice := leave_ledger(client)) is not None and (claims is None or claims.lost is None):
+                    driver.end(RunNotice(notice))
             if workers.template_died:
                 for left in processes_of(folder):
                     driver.end(RunNotice(f"still running from this run: {left}; to end it: kill {left.pid}"))

@@ -17,6 +17,7 @@ FailureKind = Literal[
     "not_picklable",  #: what it returned cannot be sent to the steps that read it
     "bad_input",  #: a value that it reads could not be loaded
     "worker_died",  #: its process ended before it reported
+    "slots_lost",  #: the slots of its pools were taken from it, or cannot be had any more
     "timed_out",  #: it was stopped because it took longer than its timeout
     "cancelled",  #: it was stopped because somebody asked
 ]
@@ -107,7 +108,10 @@ class StepSucceeded:
 
 @dataclass(slots=True)
 class StepFailed:
-    """An attempt failed. ``chance`` in [0, 1) is the number that jitter uses; ``freed`` as in ``StepSucceeded``."""
+    """An attempt failed. ``chance`` in [0, 1) is the number that jitter uses; ``freed`` as in ``StepSucceeded``.
+
+    An attempt that waits for slots which nobody can grant any more fails with it too, before it started, for good.
+    """
 
     kind: ClassVar[str] = "step_failed"
     derived: ClassVar[bool] = False

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 # RetryRequested() without an argument, as Dagster has it.
 DEFAULT_REQUESTED_RETRIES = 1
 
+# A success carries no number for the jitter of the retry that a passed deadline makes of it: take the middle.
+NO_CHANCE = 0.5
+
 
 def retry_delay_s(policy: RetryPolicy | None, error: StepError, attempt: int, chance: float) -> float | None:
     """Seconds from the failure of attempt number ``attempt`` to the next; None: that attempt was the last.

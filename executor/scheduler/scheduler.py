@@ -48,11 +48,11 @@ from executor.scheduler.events import (
 from executor.scheduler.limits import bind
 from executor.scheduler.order import start_order
 from executor.scheduler.ready import ReadyQueue
-from executor.scheduler.retries import retry_delay_s
+from executor.scheduler.retries import NO_CHANCE, retry_delay_s
 from executor.scheduler.skips import LeftOut
 from executor.scheduler.states import MOVES, StepState
 from executor.scheduler.waits import DIGITS, RETRY, WaitClock, Waited
-from executor.scheduler.why import LimitUse, Why, full_limits
+from executor.scheduler.why import LimitUse, Why, full_limits, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,9 +67,6 @@ WAITING, READY, CLAIMING = StepState.WAITING, StepState.READY, StepState.CLAIMIN
 RUNNING, BACKOFF = StepState.RUNNING, StepState.BACKOFF
 SUCCEEDED, FAILED, SKIPPED = StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED
 NOT_RUN, CANCELLED = StepState.NOT_RUN, StepState.CANCELLED
-
-# A success carries no number for the jitter of the retry that a passed deadline makes of it: take the middle.
-NO_CHANCE = 0.5
 
 
 class _Backoff(NamedTuple):
@@ -203,18 +200,11 @@ class Scheduler:
         """What the step waits for, or why it will not run. For people: it may look at every step."""
         index = self._index(key)
         state = self._states[index]
-        upstream: list[tuple[str, StepState]] = []
-        full: tuple[LimitUse, ...] = ()
-        retry_in_s = None
         claims = self._claims if state is READY or state is CLAIMING else None
-        if state is WAITING:
-            above = [(self._keys[step], self._states[step]) for step in self._plan.upstream[index]]
-            upstream = [(name, stands) for name, stands in above if stands not in (SUCCEEDED, SKIPPED)]
-        elif state is READY:
+        full: tuple[LimitUse, ...] = ()
+        if state is READY:
             holders = sorted([*self._holders, *(claims.asked if claims else ())])
             full = full_limits(self._bound, self._limits.max_concurrent, self._keys, holders, index)
-        elif state is BACKOFF:
-            retry_in_s = max(0.0, self._backoffs[index].due_at - now)
         return Why(
             key=key,
             state=state,
@@ -224,8 +214,8 @@ class Scheduler:
             wanted=claims.wants(index) if claims else (),
             claim=claims.why(index, now) if claims else None,
             claims_before=claims.waiting_like(index) if claims and state is READY and not full else 0,
-            upstream=tuple(upstream),
-            retry_in_s=retry_in_s,
+            upstream=unfinished(self._plan, self._states, index) if state is WAITING else (),
+            retry_in_s=max(0.0, self._backoffs[index].due_at - now) if state is BACKOFF else None,
             lingering=state is not RUNNING and index in self._holders,
             stopping=self._stopping.get(index),
             because=self._because.get(index),
@@ -254,6 +244,7 @@ class Scheduler:
     def _on_failed(self, event: StepFailed, now: float, commands: list[Command]) -> None:
         index = self._running(event)
         if index is None:
+            self._on_refused(event, commands)
             return
         cancelled = event.error.kind == "cancelled" or self._stopping.get(index) == "cancelled"
         self._end(index, event.freed, commands)
@@ -272,6 +263,16 @@ class Scheduler:
         self._backoffs[index] = _Backoff(since=now, due_at=now + delay_s)
         if event.freed:
             self._due.set(index, now + delay_s)
+
+    def _on_refused(self, event: StepFailed, commands: list[Command]) -> None:
+        """An attempt failed that waits for slots: nobody can grant them any more."""
+        index, claims = self._index(event.key), self._claims
+        if claims is None or self._states[index] is not CLAIMING or event.attempt != self._attempts[index] + 1:
+            return
+        commands += self._withdraw(index, claims)
+        self._attempts[index] += 1
+        self._move(index, FAILED)
+        self._not_run_below([index], commands)
 
     def _on_returned(self, event: StepReturned, now: float, commands: list[Command]) -> None:
         index = self._running(event)
@@ -418,21 +419,24 @@ class Scheduler:
 
     def _cancel_waiting(self, index: int, commands: list[Command]) -> None:
         """End a step that is not with a worker, or not any more."""
-        state, claims = self._states[index], self._claims
+        state = self._states[index]
         if state is READY:
             self._ready.discard(index)
-        elif claims is not None and state is CLAIMING:
-            if index in claims.asked:
-                self._ready.release(index)
-            else:
-                self._ready.withdraw(index)
         # A claim of any other state is held by processes that have not ended, and released when they have.
-        if claims is not None and (state is CLAIMING or state is READY):
-            commands += claims.withdraw(index)
+        if self._claims is not None and (state is CLAIMING or state is READY):
+            commands += self._withdraw(index, self._claims)
         if self._backoffs.pop(index, None):
             self._due.clear(index)
         self._move(index, CANCELLED)
         commands.append(Record(StepCancelled(self._keys[index])))
+
+    def _withdraw(self, index: int, claims: Claims) -> list[Command]:
+        """Let a step have no claim any more, and no share of the limits if it had one for the asking."""
+        if index in claims.asked:
+            self._ready.release(index)
+        elif self._states[index] is CLAIMING:
+            self._ready.withdraw(index)
+        return claims.withdraw(index)
 
     # --- what one step's end means for those below it ----------------------------------------------------------------
 

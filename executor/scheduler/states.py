@@ -29,8 +29,8 @@ S = StepState
 MOVES: dict[StepState, frozenset[StepState]] = {
     S.WAITING: frozenset({S.READY, S.SKIPPED, S.NOT_RUN, S.CANCELLED}),
     S.READY: frozenset({S.CLAIMING, S.RUNNING, S.CANCELLED}),
-    # READY: granted when the run had no room any more; the claim is parked
-    S.CLAIMING: frozenset({S.READY, S.RUNNING, S.CANCELLED}),
+    # READY: granted when the run had no room any more; the claim is parked. FAILED: nobody can grant it any more
+    S.CLAIMING: frozenset({S.READY, S.RUNNING, S.FAILED, S.CANCELLED}),
     # READY: never begun, no attempt spent; or a retry without delay
     S.RUNNING: frozenset({S.READY, S.SUCCEEDED, S.FAILED, S.BACKOFF, S.CANCELLED}),
     S.BACKOFF: frozenset({S.READY, S.CANCELLED}),

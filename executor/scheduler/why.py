@@ -11,6 +11,7 @@ from executor.scheduler.waits import MAX_CONCURRENT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.plan.plan import Plan
     from executor.scheduler.commands import Wanted
     from executor.scheduler.events import WaitCause
     from executor.scheduler.limits import BoundLimits
@@ -130,6 +131,12 @@ def full_limits(
         if len(held_by) >= bound.capacity[counter]:
             full.append(LimitUse(bound.names[counter], len(held_by), bound.capacity[counter], held_by))
     return tuple(full)
+
+
+def unfinished(plan: Plan, states: Sequence[StepState], index: int) -> tuple[tuple[str, StepState], ...]:
+    """The steps that step ``index`` reads from and that it still waits for."""
+    done = (StepState.SUCCEEDED, StepState.SKIPPED)
+    return tuple((plan.steps[above].key, states[above]) for above in plan.upstream[index] if states[above] not in done)
 
 
 def _slots(wanted: Wanted) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from executor.authoring.ops import op
 from executor.plan.plan import Step
 from executor.scheduler.events import StepError
-from executor.workers import hygiene, messages, process
+from executor.workers import claimed, hygiene, messages, process
 from executor.workers.assignment import CANNOT_REPORT
 from executor.workers.interface import WorkerJob
 from executor.workers.runner import StepRunner
@@ -77,6 +77,7 @@ class Worker:
         self, job: WorkerJob, begun: mmap.mmap, log: logging.Logger | None, attempts: int | None, channel: int
     ) -> None:
         self._steps, self._begun, self._attempts, self._channel = job.steps, begun, attempts, channel
+        self._lock_step = job.lock_step
         self._runner = StepRunner(job, log)
         self.stop = self._runner.stop
         self.on_term: Callable[[int, FrameType | None], None] = self.stop.on_signal  #: what handles SIGTERM here
@@ -94,18 +95,23 @@ class Worker:
         left = self._attempts or -1
         if left != 1:
             self._folder = hygiene.register(os.open(".", os.O_PATH | os.O_CLOEXEC))
-        for index, number, inputs in _incoming(channel):
+        for index, number, inputs, *held in _incoming(channel):  # held: claim and token, if it has some
             if stop.asked:
                 break
             left -= 1
-            message = self._attempt(index, number, lane, inputs)
+            message = self._attempt(index, number, lane, inputs, *held)
             if left == 0 or stop.asked:
                 _report(channel, (*message, False))
                 break
             alone = not process.has_children()
+            if held and alone:
+                claimed.give_back(self._logs[lane])
             _report(channel, (*message, alone))
             if not alone:
-                _report(channel, ("freed", index, number, end_children()))
+                killed = end_children()
+                if held:
+                    claimed.give_back(self._logs[lane])
+                _report(channel, ("freed", index, number, killed))
             self._prepare_next()
 
     def _prepare_next(self) -> None:
@@ -114,13 +120,17 @@ class Worker:
         os.fchdir(self._folder)
         self._usage.restart()
 
-    def _attempt(self, index: int, number: int, lane: int, inputs: Sequence[InputValue]) -> tuple[object, ...]:
+    def _attempt(  # noqa: PLR0917  (the fields of a message)
+        self, index: int, number: int, lane: int, inputs: Sequence[InputValue], claim: int = 0, token: int = 0
+    ) -> tuple[object, ...]:
         """Run one attempt: the message that reports it, less whether the worker is alone then."""
-        log_from = log_end(self._logs[lane])
+        path = self._logs[lane]
+        refused = claimed.take(self._lock_step, path, claim) if claim and self._lock_step else None
+        log_from = log_end(path)
         started_at = time.monotonic()
         at = lane * BEGUN_BYTES
         self._begun[at : at + BEGUN_BYTES] = begun_mark(index, number)
-        outcome = self._runner.run(self._steps[index], number, inputs)
+        outcome = refused or self._runner.run(self._steps[index], number, inputs, token)
         ended_at = time.monotonic()
         cpu_s, peak = self._usage.read()
         flush_output()

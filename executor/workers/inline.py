@@ -6,16 +6,18 @@ import os
 import signal
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from executor.scheduler.events import Facts, StepError, StepFailed, StepStarted, StepSucceeded, StoredValue
 from executor.workers import process
+from executor.workers.claimed import held_here
 from executor.workers.runner import StepRunner
-from executor.workers.streams import step_log
+from executor.workers.streams import lane_file, step_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from executor.workers.clock import RunClock
@@ -75,8 +77,8 @@ class InlineWorkers:
         usage.restart()
         runner.stop.asked = self._interrupted  # not what stopped an earlier attempt: this process lives on after it
         started_at = time.monotonic()
-        with self._alarm(step.timeout_s):
-            outcome = runner.run(step, number, attempt.inputs)
+        with self._held(attempt.claim) as refused, self._alarm(step.timeout_s):
+            outcome = refused or runner.run(step, number, attempt.inputs, attempt.token)
         ended_at = time.monotonic()
         cpu_s, peak = usage.read()
         facts = Facts(self._clock.at(started_at), self._clock.at(ended_at), cpu_s, peak, os.getpid())
@@ -95,6 +97,12 @@ class InlineWorkers:
                 StepSucceeded(key, number, tuple([StoredValue(*value) for value in stored]), tuple(missing), facts)
             )
         runner.error = None
+
+    def _held(self, claim: int) -> AbstractContextManager[StepError | None]:
+        """Hold the slots of an attempt while it runs. Without a claim there is nothing to hold."""
+        if not claim or self._job.lock_step is None:
+            return nullcontext()
+        return held_here(self._job.lock_step, f"{self._job.lanes_folder}/{lane_file(0)}", claim)
 
     @contextmanager
     def _alarm(self, seconds: float | None) -> Iterator[None]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from executor.plan.plan import Step
     from executor.scheduler.events import RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
+    from executor.workers.claimed import LockStep
 
     Report = StepStarted | StepSucceeded | StepFailed | StepReturned | SlotFreed | RunNotice
 
@@ -39,6 +40,8 @@ class Attempt(NamedTuple):
     number: int  #: counted from 1
     inputs: tuple[InputValue, ...] = ()
     waited: tuple[tuple[str, float], ...] = ()  #: goes into the ``StepStarted`` report as it is
+    claim: int = 0  #: number of the claim whose slots it holds, and the offset of its lock; 0: it uses no pool
+    token: int = 0  #: the fencing token that its claim was granted with; 0: it uses no pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class WorkerJob:
     steps: tuple[Step, ...]
     values_folder: Path
     lanes_folder: Path  #: ``lane-<n>.log`` files are made in it
+    lock_step: LockStep | None = None  #: takes the lock of an attempt with a claim; None: no step uses pools
 
 
 class Workers(Protocol):

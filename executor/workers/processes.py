@@ -323,7 +323,8 @@ class ProcessWorkers:
         task.pid, task.lane = lane.pid, lane.number
         task.handed_at = time.monotonic()
         self.reports.append(StepStarted(attempt.key, attempt.number, lane.pid, lane.number, attempt.waited))
-        lane.send((attempt.step, attempt.number, attempt.inputs))
+        message = (attempt.step, attempt.number, attempt.inputs)
+        lane.send((*message, attempt.claim, attempt.token) if attempt.claim else message)
 
     def _on_message(self, lane: Lane, message: Any) -> None:
         task = lane.task

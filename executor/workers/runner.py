@@ -82,15 +82,18 @@ class StepRunner:
         self.stop = Stop()
         self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
 
-    def run(self, step: Step, number: int, inputs: Sequence[InputValue]) -> Produced | StepError:
-        """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
+    def run(self, step: Step, number: int, inputs: Sequence[InputValue], token: int = 0) -> Produced | StepError:
+        """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed.
+
+        ``token`` is the fencing token of its claim; 0: it has none.
+        """
         stop, pid = self.stop, os.getpid()
         try:
             values = self._load(inputs) if inputs else {}
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
             return StepError("bad_input", f"an input could not be loaded: {describe(error)}", traceback_text(error))
         compute: OpDefinition = step.compute  # type: ignore[assignment]  # the plan holds it as opaque
-        context = self._context(step, compute, number) if compute.takes_context else None
+        context = self._context(step, compute, number, token) if compute.takes_context else None
         try:
             try:
                 stop.begin()
@@ -107,7 +110,7 @@ class StepRunner:
         del values
         return self._store(step, number, produced)
 
-    def _context(self, step: Step, compute: OpDefinition, number: int) -> OpExecutionContext:
+    def _context(self, step: Step, compute: OpDefinition, number: int, token: int) -> OpExecutionContext:
         job = self._job
         assert self._log is not None  # noqa: S101  (made where a step takes a context)
         return compute.context_class(
@@ -120,6 +123,7 @@ class StepRunner:
             run_tags=job.run_tags,
             log=self._log,
             cancelled=self.stop.is_asked,
+            fencing_token=token,
         )
 
     def _load(self, inputs: Sequence[InputValue]) -> dict[str, object]:

@@ -199,10 +199,12 @@ def test_the_lock_in_other_hands_holds_nobody_up(home: Path, monkeypatch: pytest
         assert client.wake_at is not None
         assert client_module.RETRY_S <= client.wake_at - clock.now <= 2 * client_module.RETRY_S
         clock.now += 0.25
-        assert client.blocked == (0.25, os.getpid())
+        assert client.blocked_s == 0.25
+        assert client.blocked_by == os.getpid()
     client.flush()
     assert len(leases(client)) == 1
-    assert client.blocked is None
+    assert client.blocked_s == 0
+    assert client.blocked_by is None
     client.close()
 
 

@@ -200,6 +200,8 @@ class SlowScheduler:
                     self.free(row, commands)
             elif row.state is S.RUNNING and row.attempt == event.attempt:
                 self.end(row, event, commands)
+            elif row.state is S.CLAIMING and row.attempt + 1 == event.attempt and isinstance(event, StepFailed):
+                self.refuse(row, commands)
         elif isinstance(event, SlotsGranted | SlotsWaiting):
             row = self.rows[self.plan.index_of[event.key]]
             if row.state is S.CLAIMING and row.attempt + 1 == event.attempt:
@@ -220,6 +222,12 @@ class SlowScheduler:
             else:
                 row.claim, row.state = "parked", S.READY
                 commands.append(HandBackSlots(row.step.key, row.attempt + 1, row.token))
+
+    def refuse(self, row: Row, commands: list[Command]) -> None:
+        """Nobody can grant the slots that an attempt waits for."""
+        row.attempt += 1
+        commands.append(WithdrawClaim(row.step.key, row.attempt))
+        row.state, row.claim, row.holds_slot = S.FAILED, None, False
 
     def give_way(self, row: Row) -> bool:
         """Whether a step can start, if those that are asked give back their room as far as it is in the way."""

@@ -77,6 +77,12 @@ class Runs(RuleBasedStateMachine):
         if told:
             self.world.deliver(-1)
 
+    @precondition(lambda self: bool(self.world.ledger.waiting()))
+    @rule(which=WHICH)
+    def refuse(self, which: int) -> None:
+        waiting = self.world.ledger.waiting()
+        self.world.refuse(waiting[which % len(waiting)])
+
     @precondition(lambda self: bool(self.world.ledger.undelivered))
     @rule(which=WHICH)
     def deliver(self, which: int) -> None:

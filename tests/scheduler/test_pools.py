@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from builders import plan_of, scheduler_of, step
 
+from executor.authoring.retry import RetryPolicy
 from executor.config.settings import TagLimit
 from executor.scheduler.commands import (
     ClaimSlots,
@@ -23,6 +24,9 @@ from executor.scheduler.events import (
     SlotsGranted,
     SlotsWaiting,
     StepCancelled,
+    StepError,
+    StepFailed,
+    StepNotRun,
     StepReturned,
     StepSucceeded,
 )
@@ -292,3 +296,28 @@ def run_all(
             work.append((run, runs[run].handle(StepSucceeded(command.key, command.attempt), now=0.0)))
     assert all(run.finished for run in runs.values())
     return order, ledger
+
+
+LOST = StepError("slots_lost", "the ledger is gone")
+
+
+def test_a_step_whose_slots_nobody_can_grant_any_more_fails_without_having_started() -> None:
+    scheduler = scheduler_of(query("a", retry=RetryPolicy(max_retries=3)), step("below", "a"), "other", at_once=1)
+    scheduler.start(now=0.0)
+    assert scheduler.handle(StepFailed("a", 1, LOST), now=1.0) == [
+        WithdrawClaim("a", 1),
+        Record(StepNotRun("below", "a")),
+        StartStep("other", 1, (("max_concurrent", 1.0),)),
+    ]
+    assert (scheduler.state("a"), scheduler.attempt("a")) == (StepState.FAILED, 1)
+
+
+def test_a_claim_that_waits_can_be_refused_too_and_one_of_an_earlier_attempt_is_not() -> None:
+    scheduler = scheduler_of(query("a", retry=RetryPolicy(max_retries=1)))
+    scheduler.start(now=0.0)
+    scheduler.handle(SlotsGranted("a", 1, 1), now=0.0)
+    scheduler.handle(StepFailed("a", 1, StepError("exception", "boom")), now=1.0)
+    scheduler.handle(SlotsWaiting("a", 2), now=1.0)
+    assert scheduler.handle(StepFailed("a", 1, LOST), now=2.0) == []
+    assert scheduler.handle(StepFailed("a", 2, LOST), now=3.0) == [WithdrawClaim("a", 2)]
+    assert scheduler.status == "failed"

@@ -110,11 +110,19 @@ class World:
             self.waiting.add(event.key)
         self.tell(event)
 
+    def refuse(self, key: str) -> None:
+        """Tell that nobody can grant the slots of a step any more."""
+        error = StepError("slots_lost", "the ledger is gone", allow_retries=len(self.asked) % 2 == 0)
+        self.tell(StepFailed(key, self.ledger.claims[key].attempt, error))
+
     # --- the workers' side -------------------------------------------------------------------------------------------
 
     def _before(self, event: Told) -> None:
         """What the workers know when they report."""
-        if isinstance(event, StepSucceeded | StepFailed):
+        if isinstance(event, StepFailed) and event.key not in self.running:
+            self.attempts[event.key] = event.attempt
+            self.ended.append(event)
+        elif isinstance(event, StepSucceeded | StepFailed):
             del self.running[event.key]
             if not event.freed:
                 self.lingering[event.key] = event.attempt
@@ -452,8 +460,12 @@ def ledger_step(random: Random, world: World) -> None:
         world.deliver(random.randrange(len(ledger.undelivered)))
         return
     key = random.choice(waiting)
-    if random.random() < world.grants:
+    roll = random.random()
+    if roll < world.grants:
         ledger.grant(key)
+    elif roll > 0.98:
+        world.refuse(key)
+        return
     else:
         wanted = sorted(world.plan.step(key).pools)
         pools = random.choice([(), tuple(wanted), tuple(wanted[:1])])
