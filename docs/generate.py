@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from executor.scheduler import events  # noqa: E402  (found by the line above, also where nothing is installed)
+from executor.scheduler import events, outcomes  # noqa: E402  (found by the line above, also where nothing is installed)
 from executor.scheduler.states import FINAL, MOVES, StepState  # noqa: E402  (as above)
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def event_parts() -> str:
     parts = []
     for cls, where in (
         (events.Facts, "`facts`: what is known of an attempt after it"),
-        (events.StepError, "`error`: why it failed"),
-        (events.StoredValue, "each of `outputs`: where a value waits"),
+        (outcomes.StepError, "`error`: why it failed"),
+        (outcomes.StoredValue, "each of `outputs`: where a value waits"),
     ):
         said = comments(cls)
         rows = [[f"`{name}`", said.get(name) or ""] for name in cls._fields]

@@ -32,12 +32,12 @@ from executor.errors import (
 
 if TYPE_CHECKING:
     from executor.api import execute_job, materialize
+    from executor.errors import WorkersUnavailable
     from executor.instance.instance import Instance
     from executor.outputs.values import ValueLost
     from executor.runs.history import HistoryLost
     from executor.runs.result import RunResult
     from executor.workers.explain import StepInterrupted
-    from executor.workers.interface import WorkersUnavailable
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ _LATER = {
     "StepInterrupted": "executor.workers.explain",
     "HistoryLost": "executor.runs.history",
     "ValueLost": "executor.outputs.values",
-    "WorkersUnavailable": "executor.workers.interface",
+    "WorkersUnavailable": "executor.errors",
 }
 
 __all__ = [

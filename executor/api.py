@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.authoring.jobs import JobDefinition, job_of_assets
-from executor.authoring.tags import normalized_tags, tagged_priority
+from executor.authoring.walk import distinct_ops
 from executor.config.machine import worker_count
-from executor.errors import ConfigError, RunFailed, RunInterrupted, UsageError
-from executor.ledger.liveness import new_owner, take_step_lock
-from executor.plan.compile import compile_job
-from executor.runs.home import make_run, open_home
-from executor.scheduler.limits import Limits
-from executor.workers.clock import RunClock
-from executor.workers.inline import InlineWorkers
-from executor.workers.interface import WorkerJob
-from executor.workers.processes import ProcessWorkers
-from executor.workers.selector import Selector
+from executor.errors import RunFailed, RunInterrupted, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -28,8 +16,6 @@ if TYPE_CHECKING:
     from executor.authoring.executors import ExecutorDefinition
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
-    from executor.runs.home import RunLock
-    from executor.runs.pools import ConfiguredPools
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
 
@@ -170,73 +156,18 @@ def _execute(
     on_event: OnEvent | None,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
-    plan = compile_job(job, selection=selection)
-    limits = Limits(max_concurrent=worker_count(settings), tags=settings.tag_concurrency_limits)
-    notices = _replaced_limits(job, settings)
-    run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
-    tagged_priority("the run", run_tags)
-    home_path = open_home(None if home is None else Path(home))
-    owner = new_owner()
-    with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
-        lock = make_run(home_path)
-        stack.callback(_forget, lock)
-        worker_job = WorkerJob(
-            run_id=lock.folder.run_id,
-            job_name=job.name,
-            run_tags=run_tags,
-            steps=plan.steps,
-            values_folder=lock.folder.values,
-            lanes_folder=lock.folder.path,
-            lock_step=partial(take_step_lock, home_path, owner),
-        )
-        clock, selector = RunClock(), Selector()
-        stack.callback(selector.close)
-        workers: ProcessWorkers | InlineWorkers
-        if settings.in_process:
-            workers = InlineWorkers(worker_job, clock=clock)
-        else:
-            at_once = min(limits.max_concurrent, max(1, len(plan)))
-            workers = ProcessWorkers(worker_job, settings, at_once=at_once, selector=selector, clock=clock)
-        stack.callback(lambda: workers.close(kill=True))
-        workers.start()
-        from executor.runs.pools import join_ledger  # only now: see runs/run.py
-        from executor.runs.run import drive_run
+    at_once = worker_count(settings)
+    if settings.in_process:
+        from executor.runs.start import start_run
 
-        configured: ConfiguredPools | None = None  # of executor.yaml in the home folder, once something reads that file
-        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, configured)
-        stack.pop_all()
-    with closing(selector):
-        result = drive_run(
-            plan,
-            limits,
-            worker_job,
-            retries=settings.retries,
-            workers=workers,
-            lock=lock,
-            selector=selector,
-            clock=clock,
-            client=client,
-            notices=[*notices, *pool_notices],
-            on_event=on_event,
-        )
-    return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
+        return start_run(job, settings, None, at_once, tags=tags, selection=selection, home=home, on_event=on_event)
+    from executor.workers.launch import Launch
 
-
-def _forget(lock: RunLock) -> None:
-    """Remove a run that has not begun."""
-    import shutil
-
-    lock.release()
-    shutil.rmtree(lock.folder.path, ignore_errors=True)
-
-
-def _replaced_limits(job: JobDefinition, settings: ExecutorSettings) -> list[str]:
-    """A sentence where the run config's tag limits take the place of the job's own: a list is one setting."""
+    launch = Launch(settings, at_once)
     try:
-        own = job.settings().tag_concurrency_limits
-    except ConfigError:  # the job needs what only a run config gives it
-        return []
-    lost = [f"{limit} (at most {limit.limit})" for limit in own if limit not in settings.tag_concurrency_limits]
-    if not lost:
-        return []
-    return [f"the tag limits of this run's config replace the job's own, which do not hold in it: {', '.join(lost)}"]
+        launch.fork_now(distinct_ops(job.body))
+        from executor.runs.start import start_run  # only now: see launch.py
+
+        return start_run(job, settings, launch, at_once, tags=tags, selection=selection, home=home, on_event=on_event)
+    finally:
+        launch.close()

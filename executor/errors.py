@@ -84,3 +84,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class WorkersUnavailable(ExecutorError):
+    """No worker process could be started, or not any more; the text says why and what to do."""

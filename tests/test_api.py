@@ -33,12 +33,12 @@ from executor import (  # noqa: E402
     materialize,
     op,
 )
+from executor.errors import WorkersUnavailable  # noqa: E402
 from executor.ledger.ledger import Ledger  # noqa: E402
 from executor.runs.home import RunFolder, open_home  # noqa: E402
 from executor.runs.result import read_result  # noqa: E402
 from executor.scheduler.events import Event, RunNotice, RunStarted, StepStarted, StepSucceeded  # noqa: E402
 from executor.scheduler.states import StepState  # noqa: E402
-from executor.workers.interface import WorkersUnavailable  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +170,8 @@ def test_a_step_that_refers_to_what_cannot_be_sent_is_named(tmp_path: Path) -> N
         "it.execute({'execution': {'config': {'start_method': 'forkserver'}}})\n"
     )
     done = script(tmp_path, text)
-    assert "step 'locked' cannot be sent to a fresh process" in done.stderr
+    assert "op 'locked' cannot be sent to a fresh process" in done.stderr
+    assert "ResourceWarning" not in done.stderr
     assert "define it in a module, or make that object inside the function" in done.stderr
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -76,14 +75,11 @@ def test_a_callers_error_while_it_is_shown_an_event_ends_the_run_and_its_history
 
 
 def test_an_interrupt_before_a_run_has_begun_leaves_nothing_of_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
+    def interrupted(*_: object) -> NoReturn:
+        assert list((home / "runs").iterdir()), "it has its folder"
+        raise KeyboardInterrupt
 
-    def interrupted(name: str, *rest: Any) -> Any:
-        if name == "executor.runs.run":
-            raise KeyboardInterrupt
-        return found(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", interrupted)
+    monkeypatch.setattr("executor.runs.start.join_ledger", interrupted)
     with pytest.raises(KeyboardInterrupt):
         execute_job(limited)
     monkeypatch.undo()

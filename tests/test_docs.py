@@ -18,7 +18,7 @@ import pytest
 import executor
 from executor.cli.root import root
 from executor.config.check import SETTINGS
-from executor.scheduler.events import FailureKind
+from executor.scheduler.outcomes import FailureKind
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])

@@ -6,15 +6,13 @@ never looks inside.
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
 import os
-import pickle
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import IO, Any
 
 from executor.errors import ExecutorError
-from executor.scheduler.events import StoredValue
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from executor.scheduler.outcomes import StoredValue
 
 #: Bytes up to which a value travels inside the message and is kept in the run's history. One pipe buffer.
 INLINE_BYTES = 64 * 1024
@@ -35,7 +33,7 @@ class ValueLost(ExecutorError):
     """The file of a value is missing or was changed since it was written."""
 
 
-def store_value(output: str, value: object, folder: Path, stem: str) -> StoredValue:
+def store_value(output: str, value: object, folder: str | os.PathLike[str], stem: str) -> StoredValue:
     """Pickle ``value``, in memory or as the file ``folder/stem``, which must be a name never used before.
 
     Raises:
@@ -60,21 +58,21 @@ def store_value(output: str, value: object, folder: Path, stem: str) -> StoredVa
         raise
 
 
-def load_value(stored: StoredValue, folder: Path) -> Any:
+def load_value(stored: StoredValue, folder: str | os.PathLike[str]) -> Any:
     """The value itself. Runs the code that its pickle names: only for values of one's own runs.
 
     Raises:
         ValueLost: its file is not there, or not as long as it was.
     """
     if stored.path is None:
-        return None if stored.data is None else pickle.loads(stored.data)  # noqa: S301  (written by a worker of ours)
-    path = folder / stored.path
+        return None if stored.data is None else pickle.loads(stored.data)
+    path = os.path.join(folder, stored.path)  # noqa: PTH118  (pathlib would be in the memory of every worker)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != stored.size:
                 raise ValueLost(f"the value of output {stored.output!r} in {path} has {size} bytes, not {stored.size}")
-            return pickle.load(file)  # noqa: S301  (as above)
+            return pickle.load(file)
     except FileNotFoundError:
         raise ValueLost(f"the value of output {stored.output!r} is gone: there is no file {path}") from None
 
@@ -82,8 +80,9 @@ def load_value(stored: StoredValue, folder: Path) -> Any:
 class _Spill:
     """A file object that keeps what is written in memory up to ``INLINE_BYTES``, and then goes on in a file."""
 
-    def __init__(self, folder: Path, stem: str) -> None:
-        self._folder, self._stem = folder, stem
+    def __init__(self, folder: str | os.PathLike[str], stem: str) -> None:
+        self._path = os.path.join(folder, stem)  # noqa: PTH118  (as above)
+        self._stem = stem
         self._parts: list[bytes] = []
         self._size = 0
         self._file: IO[bytes] | None = None
@@ -95,23 +94,19 @@ class _Spill:
             if self._size <= INLINE_BYTES:
                 self._parts.append(bytes(data))
                 return int(size)
-            fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(f"{self._path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._file = open(fd, "wb")  # noqa: SIM115  (closed by finish or discard)
             for part in self._parts:
                 self._file.write(part)
         self._file.write(data)
         return int(size)
 
-    @property
-    def _temporary(self) -> Path:
-        return self._folder / f"{self._stem}.tmp"
-
     def finish(self, output: str) -> StoredValue:
         if self._file is None:
             return StoredValue(output, b"".join(self._parts), None, self._size)
         self._file.close()
         # a name is only ever given to a whole value
-        self._temporary.rename(self._folder / self._stem)
+        os.rename(f"{self._path}.tmp", self._path)  # noqa: PTH104  (as above)
         return StoredValue(output, None, self._stem, self._size)
 
     def discard(self) -> None:
@@ -120,7 +115,8 @@ class _Spill:
                 self._file.close()
             finally:
                 self._file = None
-                self._temporary.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self._path}.tmp")  # noqa: PTH108  (as above)
         self._parts.clear()
         self._size = 0
 

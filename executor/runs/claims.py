@@ -19,7 +19,8 @@ from executor.ledger import client as ledger
 from executor.ledger.liveness import carriers
 from executor.ledger.requests import Request
 from executor.scheduler.commands import ClaimSlots, HandBackSlots, ReleaseSlots, UnparkClaim, WithdrawClaim
-from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepError, StepFailed
+from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed
+from executor.scheduler.outcomes import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,7 @@ from executor.workers.interface import Attempt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from executor.authoring.ops import OpDefinition
     from executor.plan.plan import Plan
     from executor.runs.claims import RunClaims
     from executor.runs.history import HistoryWriter
@@ -257,7 +258,11 @@ class Driver:
         key = command.key
         index = self._plan.index_of[key]
         inputs = self._inputs(index) if self._plan.steps[index].inputs else ()  # a fan-in may be of nothing
-        attempt = Attempt(index, key, command.attempt, inputs, command.waited)
+        step = self._plan.steps[index]
+        op: OpDefinition = step.compute  # type: ignore[assignment]  # the plan holds it as opaque
+        attempt = Attempt(
+            index, key, command.attempt, op, inputs, command.waited, tags=step.tags, timeout_s=step.timeout_s
+        )
         if self._claims is not None and (lease := self._claims.lease(key)) is not None:
             attempt = attempt._replace(claim=lease.claim, token=lease.token)
         self._workers.begin(attempt)

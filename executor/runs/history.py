@@ -15,16 +15,8 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any, get_args
 
 from executor.errors import ExecutorError
-from executor.scheduler.events import (
-    Event,
-    Facts,
-    SlotFreed,
-    StepError,
-    StepFailed,
-    StepStarted,
-    StepSucceeded,
-    StoredValue,
-)
+from executor.scheduler.events import Event, Facts, SlotFreed, StepFailed, StepStarted, StepSucceeded
+from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene
 
 if TYPE_CHECKING:

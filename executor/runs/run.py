@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from executor.scheduler.events import Event
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
-    from executor.workers.interface import WorkerJob, Workers
+    from executor.workers.interface import Workers
+    from executor.workers.job import WorkerJob
     from executor.workers.selector import Selector
 
 

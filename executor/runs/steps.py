@@ -25,7 +25,8 @@ from executor.scheduler.states import StepState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from executor.scheduler.events import Event, StepError, StoredValue
+    from executor.scheduler.events import Event
+    from executor.scheduler.outcomes import StepError, StoredValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

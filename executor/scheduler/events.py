@@ -7,21 +7,10 @@ it as consequences and are kept in the history for those who read it, but are no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-FailureKind = Literal[
-    "exception",  #: the step raised
-    "failure",  #: the step raised Failure: on purpose
-    "retry_requested",  #: the step raised RetryRequested
-    "bad_output",  #: what it returned does not fit the outputs that it declares
-    "not_picklable",  #: what it returned cannot be sent to the steps that read it
-    "bad_input",  #: a value that it reads could not be loaded
-    "worker_died",  #: its process ended before it reported
-    "slots_lost",  #: the slots of its pools were taken from it, or cannot be had any more
-    "timed_out",  #: it was stopped because it took longer than its timeout
-    "cancelled",  #: it was stopped because somebody asked
-]
-
+if TYPE_CHECKING:
+    from executor.scheduler.outcomes import StepError, StoredValue
 
 WaitCause = Literal[
     "full",  #: too few slots of a pool are free
@@ -30,15 +19,6 @@ WaitCause = Literal[
     "unsatisfiable",  #: the limit of a pool is smaller than what the step wants of it
     "busy",  #: the ledger could not be asked yet
 ]
-
-
-class StoredValue(NamedTuple):
-    """Where the value of one output waits for the steps that read it."""
-
-    output: str
-    data: bytes | None  #: the pickle itself, where it is small; None for a file, and for an order-only output
-    path: str | None = None  #: file name inside the run's ``values`` folder; None when inline or order-only
-    size: int = 0  #: bytes of the pickle
 
 
 class Facts(NamedTuple):
@@ -57,17 +37,6 @@ class Facts(NamedTuple):
 
 #: Nothing is known of the attempt.
 NO_FACTS = Facts()
-
-
-class StepError(NamedTuple):
-    """Why an attempt failed, as text that can be shown."""
-
-    kind: FailureKind
-    message: str  #: one line: what happened, and what to do where that is known
-    traceback: str = ""  #: text of the traceback; empty where there is none
-    allow_retries: bool = True
-    max_retries: int | None = None  #: of RetryRequested
-    retry_after_s: float | None = None  #: of RetryRequested
 
 
 # --- told ------------------------------------------------------------------------------------------------------------

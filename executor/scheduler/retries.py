@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from executor.authoring.retry import RetryPolicy
-    from executor.scheduler.events import StepError
+    from executor.scheduler.outcomes import StepError
 
 # RetryRequested() without an argument, as Dagster has it.
 DEFAULT_REQUESTED_RETRIES = 1

@@ -35,7 +35,6 @@ from executor.scheduler.events import (
     SlotsGranted,
     SlotsWaiting,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -47,6 +46,7 @@ from executor.scheduler.events import (
 )
 from executor.scheduler.limits import bind
 from executor.scheduler.order import start_order
+from executor.scheduler.outcomes import StepError
 from executor.scheduler.ready import ReadyQueue
 from executor.scheduler.retries import NO_CHANCE, retry_delay_s
 from executor.scheduler.skips import LeftOut

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from executor.plan.paths import durations
 from executor.scheduler.commands import StartStep, StopStep
-from executor.scheduler.events import StepError, StepFailed, StepSucceeded, Woke
+from executor.scheduler.events import StepFailed, StepSucceeded, Woke
+from executor.scheduler.outcomes import StepError
 from executor.scheduler.retries import NO_CHANCE
 from executor.scheduler.scheduler import Scheduler, Status
 from executor.scheduler.simulated_ledger import SimulatedLedger, check_satisfiable

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from executor.errors import describe_exit
-from executor.scheduler.events import StepError
+from executor.scheduler.outcomes import StepError
 
 if TYPE_CHECKING:
     from executor.workers.interface import Attempt, StopReason

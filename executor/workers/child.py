@@ -14,15 +14,13 @@ import signal
 import sys
 import time
 from _signal import signal as set_handler
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.authoring.ops import op
-from executor.plan.plan import Step
-from executor.scheduler.events import StepError
+from executor.scheduler.outcomes import StepError
 from executor.workers import claimed, hygiene, messages, process
 from executor.workers.assignment import CANNOT_REPORT
-from executor.workers.interface import WorkerJob
+from executor.workers.job import WorkerJob
 from executor.workers.runner import StepRunner
 from executor.workers.sockets import stream_pair
 from executor.workers.streams import flush_output, lane_file, log_end, open_log
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from executor.workers.interface import InputValue
+    from executor.authoring.ops import OpDefinition
+    from executor.workers.job import Task
 
 # A fork shares memory until it is written to, and Python writes a reference count wherever it looks: each page that a
 # new worker touches costs a page fault. So this file makes objects before the fork where it can, takes the plain C
@@ -46,8 +45,8 @@ LINGER_S = 0.1
 #: Bytes of one lane's entry in the page where workers note which attempt they have begun.
 BEGUN_BYTES = 8
 
-# One read takes a usual message whole.
-READ_BYTES = 1 << 16
+# One read takes a usual task whole, without memory that a new process would have to be given first.
+READ_BYTES = 1 << 12
 
 
 def _incoming(channel: int) -> Iterator[Any]:
@@ -74,10 +73,17 @@ class Worker:
     """
 
     def __init__(
-        self, job: WorkerJob, begun: mmap.mmap, log: logging.Logger | None, attempts: int | None, channel: int
+        self,
+        job: WorkerJob,
+        ops: Sequence[OpDefinition],
+        begun: mmap.mmap,
+        *,
+        log: logging.Logger | None,
+        attempts: int | None,
+        channel: int,
     ) -> None:
-        self._steps, self._begun, self._attempts, self._channel = job.steps, begun, attempts, channel
-        self._lock_step = job.lock_step
+        self._ops, self._begun, self._attempts, self._channel = ops, begun, attempts, channel
+        self._lock_step = job.lock_step()
         self._runner = StepRunner(job, log)
         self.stop = self._runner.stop
         self.on_term: Callable[[int, FrameType | None], None] = self.stop.on_signal  #: what handles SIGTERM here
@@ -95,21 +101,22 @@ class Worker:
         left = self._attempts or -1
         if left != 1:
             self._folder = hygiene.register(os.open(".", os.O_PATH | os.O_CLOEXEC))
-        for index, number, inputs, *held in _incoming(channel):  # held: claim and token, if it has some
+        for task in _incoming(channel):
             if stop.asked:
                 break
             left -= 1
-            message = self._attempt(index, number, lane, inputs, *held)
+            message = self._attempt(task, lane)
             if left == 0 or stop.asked:
                 _report(channel, (*message, False))
                 break
             alone = not process.has_children()
-            if held and alone:
+            index, number, *_, claim, _ = task
+            if claim and alone:
                 claimed.give_back(self._logs[lane])
             _report(channel, (*message, alone))
             if not alone:
                 killed = end_children()
-                if held:
+                if claim:
                     claimed.give_back(self._logs[lane])
                 _report(channel, ("freed", index, number, killed))
             self._prepare_next()
@@ -120,50 +127,43 @@ class Worker:
         os.fchdir(self._folder)
         self._usage.restart()
 
-    def _attempt(  # noqa: PLR0917  (the fields of a message)
-        self, index: int, number: int, lane: int, inputs: Sequence[InputValue], claim: int = 0, token: int = 0
-    ) -> tuple[object, ...]:
+    def _attempt(self, task: Task, lane: int) -> tuple[object, ...]:
         """Run one attempt: the message that reports it, less whether the worker is alone then."""
+        index, number, op, _, _, _, claim, _ = task
         path = self._logs[lane]
         refused = claimed.take(self._lock_step, path, claim) if claim and self._lock_step else None
         log_from = log_end(path)
         started_at = time.monotonic()
         at = lane * BEGUN_BYTES
         self._begun[at : at + BEGUN_BYTES] = begun_mark(index, number)
-        outcome = refused or self._runner.run(self._steps[index], number, inputs, token)
+        outcome = refused or self._runner.run(self._ops[op], task)
         ended_at = time.monotonic()
         cpu_s, peak = self._usage.read()
         flush_output()
-        facts = (started_at, ended_at, cpu_s, peak, log_from, log_end(self._logs[lane]))
+        facts = (started_at, ended_at, cpu_s, peak, log_from, log_end(path))
         if isinstance(outcome, StepError):
             return "failed", index, number, tuple(outcome), facts
         stored, missing = outcome
         return "succeeded", index, number, stored, missing, facts
 
 
-def rehearse() -> None:
-    """Let a worker that has no process of its own run a step that does nothing, several times.
+def rehearse(begin: Callable[[], None]) -> None:
+    """Let a worker that has no process of its own ``begin`` and run a step that does nothing, several times.
 
     The interpreter rewrites code that runs often (PEP 659). Done once, before the forks, that code is not rewritten in
     each of them, where it would take a copy of every page that it stands on.
     """
-    step = Step(index=0, key="rehearsal", compute=rehearsal)
-    job = WorkerJob(
-        run_id="",
-        job_name="",
-        run_tags={},
-        steps=(step,),
-        values_folder=Path(os.devnull),
-        lanes_folder=Path(os.devnull),
-    )
+    job = WorkerJob("", "", {}, os.devnull, os.devnull)
     ours, theirs = stream_pair()
-    double = Worker(job, mmap.mmap(-1, BEGUN_BYTES), None, 1, theirs)
+    double = Worker(job, (rehearsal,), mmap.mmap(-1, BEGUN_BYTES), log=None, attempts=1, channel=theirs)
     flush_output()
     stdout, log = os.dup(1), open_log(os.devnull)
     os.dup2(log, 1)
     for _ in range(REHEARSALS):
-        messages.send(ours, (0, 1, ()))
+        begin()
+        messages.send(ours, (0, 1, 0, "rehearsal", None, (), 0, 0))
         double._serve(0)  # noqa: SLF001  (of this module)
+        run_exit_handlers()
     os.dup2(stdout, 1)
     for fd in (ours, theirs, stdout, log):
         os.close(fd)
@@ -216,6 +216,14 @@ def end_children() -> bool:
 def end_process() -> NoReturn:
     """End this process as Python would: threads that are not daemons first, then exit handlers; nothing inherited."""
     try:
+        run_exit_handlers()
+    finally:
+        os._exit(0)
+
+
+def run_exit_handlers() -> None:
+    """Wait for threads that are not daemons, and call what was registered with ``atexit``."""
+    try:
         threading = sys.modules.get("threading")  # nobody needs it here who has not used it
         if (threading is not None and threading.active_count() > 1) or atexit._ncallbacks():  # noqa: SLF001  (no public name)
             if threading is not None:
@@ -224,5 +232,3 @@ def end_process() -> NoReturn:
             flush_output()
     except BaseException:  # noqa: BLE001, S110  (an exit handler of the user's: the step's result is safe already)
         pass
-    finally:
-        os._exit(0)

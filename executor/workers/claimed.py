@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from executor.scheduler.events import StepError
+from executor.scheduler.outcomes import StepError
 from executor.workers.streams import fill_streams
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from executor.authoring.compute import BadOutput
 from executor.authoring.retry import Failure, RetryRequested
 from executor.outputs.values import ValueLost
-from executor.scheduler.events import StepError
+from executor.scheduler.outcomes import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,10 +43,9 @@ class ForkHooks:
     def leave_out_needless(self) -> None:
         """From now on, forks of this process run without them."""
         os.register_at_fork(after_in_parent=_marker)  # so that this list can be told from others as well
-        lists = [item for item in gc.get_objects() if type(item) is list]
-        before = _list_with(lists, hygiene._before_fork)  # noqa: SLF001  (registered there for this)
-        in_parent = _list_with(lists, _marker)
-        in_child = _list_with(lists, hygiene.after_fork_in_child)
+        before = _list_with(hygiene._before_fork)  # noqa: SLF001  (registered there for this)
+        in_parent = _list_with(_marker)
+        in_child = _list_with(hygiene.after_fork_in_child)
         if before is None or in_parent is None or in_child is None:
             return
         self._in_child, self._all_in_child = in_child, in_child[:]
@@ -65,8 +64,8 @@ def _marker() -> None:
     """Does nothing; stands in the list of hooks that run in the parent."""
 
 
-def _list_with(lists: list[Hooks], hook: Callable[[], object]) -> Hooks | None:
-    found = [item for item in lists if any(one is hook for one in item)]
+def _list_with(hook: Callable[[], object]) -> Hooks | None:
+    found = [item for item in gc.get_referrers(hook) if type(item) is list]  # looks at objects without touching them
     return found[0] if len(found) == 1 else None
 
 

@@ -9,7 +9,8 @@ from collections import deque
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from executor.scheduler.events import Facts, StepError, StepFailed, StepStarted, StepSucceeded, StoredValue
+from executor.scheduler.events import Facts, StepFailed, StepStarted, StepSucceeded
+from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import process
 from executor.workers.claimed import held_here
 from executor.workers.runner import StepRunner
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from executor.workers.clock import RunClock
-    from executor.workers.interface import Attempt, Report, StopReason, WorkerJob
+    from executor.workers.interface import Attempt, Report, StopReason
+    from executor.workers.job import WorkerJob
 
 
 class InlineWorkers:
@@ -36,6 +38,7 @@ class InlineWorkers:
 
     def __init__(self, job: WorkerJob, *, clock: RunClock) -> None:
         self._job, self._clock = job, clock
+        self._lock_step = job.lock_step()
         self.reports: list[Report] = []
         self.exceptions: dict[str, BaseException] = {}  #: step key -> what its last attempt raised
         self._next: deque[Attempt] = deque()
@@ -73,18 +76,18 @@ class InlineWorkers:
         assert runner is not None  # noqa: S101  (start comes first)
         assert usage is not None  # noqa: S101  (as above)
         key, number = attempt.key, attempt.number
-        step = self._job.steps[attempt.step]
+        task = (attempt.step, number, 0, key, dict(attempt.tags), attempt.inputs, attempt.claim, attempt.token)
         usage.restart()
         runner.stop.asked = self._interrupted  # not what stopped an earlier attempt: this process lives on after it
         started_at = time.monotonic()
-        with self._held(attempt.claim) as refused, self._alarm(step.timeout_s):
-            outcome = refused or runner.run(step, number, attempt.inputs, attempt.token)
+        with self._held(attempt.claim) as refused, self._alarm(attempt.timeout_s):
+            outcome = refused or runner.run(attempt.op, task)
         ended_at = time.monotonic()
         cpu_s, peak = usage.read()
         facts = Facts(self._clock.at(started_at), self._clock.at(ended_at), cpu_s, peak, os.getpid())
         self.exceptions.pop(key, None)
-        if step.timeout_s is not None and facts.ended_at - facts.started_at >= step.timeout_s:
-            text = f"it took longer than its timeout of {step.timeout_s:g} s"
+        if attempt.timeout_s is not None and facts.ended_at - facts.started_at >= attempt.timeout_s:
+            text = f"it took longer than its timeout of {attempt.timeout_s:g} s"
             trace = outcome.traceback if isinstance(outcome, StepError) else ""
             outcome = StepError("timed_out", text, trace)
         if isinstance(outcome, StepError):
@@ -100,9 +103,9 @@ class InlineWorkers:
 
     def _held(self, claim: int) -> AbstractContextManager[StepError | None]:
         """Hold the slots of an attempt while it runs. Without a claim there is nothing to hold."""
-        if not claim or self._job.lock_step is None:
+        if not claim or self._lock_step is None:
             return nullcontext()
-        return held_here(self._job.lock_step, f"{self._job.lanes_folder}/{lane_file(0)}", claim)
+        return held_here(self._lock_step, f"{self._job.lanes_folder}/{lane_file(0)}", claim)
 
     @contextmanager
     def _alarm(self, seconds: float | None) -> Iterator[None]:

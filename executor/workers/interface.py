@@ -1,28 +1,19 @@
-"""What every kind of worker offers to a driver, and what it is told of the job that it works for."""
+"""What every kind of worker offers to a driver, and how an attempt is handed to it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
-
-from executor.errors import ExecutorError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from executor.plan.plan import Step
+    from executor.authoring.ops import OpDefinition
     from executor.scheduler.events import RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
-    from executor.workers.claimed import LockStep
 
     Report = StepStarted | StepSucceeded | StepFailed | StepReturned | SlotFreed | RunNotice
 
 #: Why an attempt is told to stop; also the ``kind`` of the failure that it then ends with.
 StopReason = Literal["timed_out", "cancelled"]
-
-
-class WorkersUnavailable(ExecutorError):
-    """No worker process could be started, or not any more; the text says why and what to do."""
 
 
 #: A ``StoredValue`` as a plain tuple, which crosses a pipe as it is: output, data, path, size.
@@ -35,26 +26,16 @@ InputValue = tuple[str, tuple[PlainValue, ...], bool]
 class Attempt(NamedTuple):
     """One try of a step, as it is handed to a worker."""
 
-    step: int  #: its index in ``WorkerJob.steps``
+    step: int  #: index of the step in its plan
     key: str
     number: int  #: counted from 1
+    op: OpDefinition
     inputs: tuple[InputValue, ...] = ()
     waited: tuple[tuple[str, float], ...] = ()  #: goes into the ``StepStarted`` report as it is
     claim: int = 0  #: number of the claim whose slots it holds, and the offset of its lock; 0: it uses no pool
     token: int = 0  #: the fencing token that its claim was granted with; 0: it uses no pool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerJob:
-    """What a worker needs to know of the run: the same for all attempts, handed over once."""
-
-    run_id: str
-    job_name: str
-    run_tags: Mapping[str, str]
-    steps: tuple[Step, ...]
-    values_folder: Path
-    lanes_folder: Path  #: ``lane-<n>.log`` files are made in it
-    lock_step: LockStep | None = None  #: takes the lock of an attempt with a claim; None: no step uses pools
+    tags: Mapping[str, str] = {}
+    timeout_s: float | None = None  #: for the text about an attempt that took longer
 
 
 class Workers(Protocol):

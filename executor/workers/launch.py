@@ -1,4 +1,8 @@
-"""How a template process comes to be: forked from the driver, or started afresh by an exec; and which of them."""
+"""How a template process comes to be: forked from the driver, or started afresh by an exec; and which of them.
+
+A run calls for its template before it loads anything else, so that a forked one holds the user's code, what a worker
+needs, and nothing more: each of its forks would copy the rest.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +12,30 @@ import select
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from executor.workers import hygiene, messages, process
+from executor.errors import WorkersUnavailable
+from executor.workers import hygiene, process
 from executor.workers.child import BEGUN_BYTES
-from executor.workers.interface import WorkersUnavailable
-from executor.workers.sockets import PACKET_BYTES, ControlSocket, control_pair
+from executor.workers.sockets import ControlSocket, control_pair
 from executor.workers.template import BROKEN, Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from subprocess import Popen
 
-    from executor.config.settings import StartMethod
-    from executor.workers.interface import WorkerJob
+    from executor.authoring.ops import OpDefinition
+    from executor.config.settings import ExecutorSettings, StartMethod
 
 # A fork copies page tables: half a millisecond for a small process, tens of milliseconds for one of 500 MB.
 FORK_UP_TO_BYTES = 150 * 1024 * 1024
 
-# Libraries that start a thread per CPU when they are imported; a process with threads must not be forked.
-THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+# One-shot workers are forked ahead of need, so that the next attempt does not wait for a fork: up to SPARES of them,
+# each on a lane of its own.
+SPARES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A start method and the reason for it, in words."""
 
     method: Literal["fork", "forkserver"]
@@ -146,7 +141,63 @@ class BegunPage:
         self.memory.close()
 
 
-def fork_template(job: WorkerJob, begun: BegunPage, attempts: int | None) -> TemplateProcess:
+class Launch:
+    """The templates of one run: the first, and those that take the place of one that died."""
+
+    def __init__(self, settings: ExecutorSettings, at_once: int) -> None:
+        """``at_once``: attempts at a time.
+
+        Raises:
+            WorkersUnavailable: the start method that was asked for is none for this process.
+        """
+        self._settings = settings
+        self.choice = choose(settings.start_method)
+        self.spares = SPARES if settings.steps_per_worker == 1 else 0
+        self.begun = BegunPage(at_once + self.spares)
+        self.ops: Sequence[OpDefinition] = ()
+        self._forked: TemplateProcess | None = None
+
+    def fork_now(self, ops: Sequence[OpDefinition]) -> None:
+        """Fork the first template, for a job of these ops, if one is to be forked."""
+        if self.choice.method == "fork":
+            self.ops = ops
+            self._forked = fork_template(ops, self.begun, self._settings.steps_per_worker)
+
+    def take(self) -> TemplateProcess | None:
+        """The template that ``fork_now`` forked, once; it may still be getting ready."""
+        forked, self._forked = self._forked, None
+        return forked
+
+    def exec_now(self, ops: Sequence[OpDefinition]) -> TemplateProcess:
+        """A template in a fresh interpreter, which has loaded the code of these ops.
+
+        Raises:
+            WorkersUnavailable: it cannot load them, or their code starts threads.
+        """
+        from executor.workers.exec_template import exec_template
+
+        self.ops = ops
+        settings = self._settings
+        started = exec_template(ops, self.begun, settings.steps_per_worker, preload=settings.preload_modules)
+        try:
+            started.await_ready()
+        except BaseException:
+            started.kill()
+            started.close()
+            started.wait()
+            raise
+        return started
+
+    def close(self) -> None:
+        """End a template that nobody took, and give the memory back. Safe to call twice."""
+        forked = self.take()
+        if forked is not None:
+            forked.close()
+            forked.wait()
+        self.begun.close()
+
+
+def fork_template(ops: Sequence[OpDefinition], begun: BegunPage, attempts: int | None) -> TemplateProcess:
     """A template forked from this process, which must have one thread. It is ready at once."""
     ours, theirs = control_pair()
     hygiene.register(ours.fileno())
@@ -163,7 +214,7 @@ def fork_template(job: WorkerJob, begun: BegunPage, attempts: int | None) -> Tem
         signal.set_wakeup_fd(-1)
         reset_signals()
         process.die_with_parent(parent, signal.SIGTERM)
-        Template(job, theirs, begun.memory, attempts=attempts, environ={}).run()
+        Template(ops, theirs, begun.memory, attempts=attempts, environ={}).run()
     finally:
         os._exit(BROKEN)
 
@@ -177,113 +228,3 @@ def reset_signals() -> None:
     for signum in signals:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def exec_template(
-    job: WorkerJob, begun: BegunPage, attempts: int | None, *, preload: Sequence[str] = ()
-) -> TemplateProcess:
-    """A template in a fresh interpreter, which imports the user's code itself. ``await_ready`` says when it has.
-
-    Raises:
-        WorkersUnavailable: an op cannot be sent to another process; the text names it.
-    """
-    import subprocess
-
-    ours, theirs = control_pair()
-    values = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    load = {
-        "path": list(sys.path),
-        "preload": list(preload),
-        "parent": os.getpid(),
-        "attempts": attempts,
-        "lanes": begun.size // BEGUN_BYTES,
-        "environ": values,
-        "job": pickle_job(job),
-    }
-    memory = os.memfd_create("executor-job", os.MFD_CLOEXEC)
-    try:
-        with open(memory, "wb", closefd=False) as file:
-            file.write(messages.packet(load))
-        os.lseek(memory, 0, os.SEEK_SET)
-        root = str(Path(__file__).parents[2])
-        code = f"import sys; sys.path.insert(0, {root!r}); from executor.workers.launch import exec_main; exec_main()"
-        fds = (theirs.fileno(), memory, begun.fd)
-        popen = subprocess.Popen(
-            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code, *map(str, fds)],  # type: ignore[attr-defined]  # noqa: SLF001  (-W, -X and their like; multiprocessing takes them from there too)
-            stdin=subprocess.DEVNULL,
-            pass_fds=fds,
-            start_new_session=True,
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
-        )
-    finally:
-        os.close(memory)
-        theirs.close()
-    return TemplateProcess(popen.pid, ours, popen)
-
-
-def pickle_job(job: WorkerJob) -> bytes:
-    """The job for another interpreter: functions of importable modules by reference, others by value.
-
-    Raises:
-        WorkersUnavailable: something that a step's function refers to cannot be pickled.
-    """
-    import cloudpickle
-
-    try:
-        data: bytes = cloudpickle.dumps(job)
-    except Exception as error:
-        for step in job.steps:
-            try:
-                cloudpickle.dumps(step)
-            except Exception as reason:  # noqa: BLE001  (a reducer of the user's may raise anything)
-                raise WorkersUnavailable(
-                    f"step {step.key!r} cannot be sent to a fresh process, because what its function refers to cannot "
-                    f"be pickled ({reason}); define it in a module, or make that object inside the function"
-                ) from error
-        raise WorkersUnavailable(f"the job cannot be sent to a fresh process: {error}") from error
-    return data
-
-
-def exec_main() -> NoReturn:
-    """The whole program of a template that was started by an exec."""
-    control_fd, memory, begun_fd = map(int, sys.argv[1:4])
-    sys.argv[1:] = []
-    with open(memory, "rb") as file:
-        load = messages.parse(file.read())
-    reset_signals()
-    process.die_with_parent(load["parent"], signal.SIGTERM)
-    control = ControlSocket(control_fd)
-    for fd in (control_fd, begun_fd):
-        os.set_inheritable(fd, False)
-    try:
-        sys.path[:] = load["path"]
-        for name in load["preload"]:
-            _preload(name)
-        import pickle
-
-        job = pickle.loads(load["job"])  # noqa: S301  (from our parent, over a descriptor that we inherited)
-        threads = process.thread_names()
-        if threads:
-            raise WorkersUnavailable(
-                f"importing the steps' code starts threads ({', '.join(threads)}), and a process with threads cannot "
-                "be forked safely; start them inside the steps instead, or run it with --in-process"
-            )
-    except BaseException as error:  # noqa: BLE001  (importing runs user code, which may raise anything)
-        from executor.workers.explain import describe, traceback_text
-
-        text = str(error) if isinstance(error, WorkersUnavailable) else f"{describe(error)}\n{traceback_text(error)}"
-        control.send(("failed", text[: PACKET_BYTES // 8]))
-        sys.exit(1)
-    begun = BegunPage(load["lanes"], begun_fd)
-    Template(job, control, begun.memory, attempts=load["attempts"], environ=load["environ"]).run()
-
-
-def _preload(name: str) -> None:
-    import importlib
-
-    try:
-        importlib.import_module(name)
-    except Exception as error:
-        raise WorkersUnavailable(
-            f"preload_modules: importing {name!r} failed: {type(error).__name__}: {error}"
-        ) from error

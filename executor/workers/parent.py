@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from executor.workers import hygiene
 from executor.workers.child import LINGER_S
-from executor.workers.launch import BegunPage, TemplateProcess, exec_template, fork_template
 from executor.workers.sockets import FDS_PER_PACKET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from executor.workers.interface import WorkerJob
+    from executor.workers.job import WorkerJob
+    from executor.workers.launch import TemplateProcess
     from executor.workers.selector import Selector
 
 # Orders of one packet to the template; far below what a packet holds.
@@ -45,31 +45,15 @@ class TemplateLink:
         self._on_worker, self._on_gone, self._on_none, self._on_end = on_worker, on_gone, on_none, on_end
         self._process: TemplateProcess | None = None
         self._starting = False  #: a forked template gets ready while the driver does other things
-        self._orders: list[tuple[str, int]] = []
+        self._orders: list[tuple[str, object]] = []
         self._fds: list[int] = []  #: the sockets of the lanes among them, in order
 
-    def launch(
-        self, method: str, job: WorkerJob, begun: BegunPage, attempts: int | None, *, preload: Sequence[str]
-    ) -> None:
-        """Start a template by ``fork``, or afresh.
-
-        Raises:
-            WorkersUnavailable: it cannot load the user's code, or that code starts threads.
-        """
-        if method == "fork":
-            started = fork_template(job, begun, attempts)
-        else:
-            started = exec_template(job, begun, attempts, preload=preload)
-            try:
-                started.await_ready()
-            except BaseException:
-                started.kill()
-                started.close()
-                started.wait()
-                raise
+    def attach(self, started: TemplateProcess, job: WorkerJob, *, ready: bool) -> None:
+        """Work with this template from now on, and tell it of the job. ``ready``: it has said that it can fork."""
         self._process = started
-        self._starting = method == "fork"
+        self._starting = not ready
         self._forget_orders()
+        self._orders.append(("job", job.plain()))
         self._selector.add(started.control.fileno(), self._on_ready)
 
     def await_ready(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.workers import hygiene
@@ -168,11 +167,10 @@ def thread_names() -> list[str]:
 
     known = {thread.native_id: thread.name for thread in threading.enumerate()}
     names = []
-    for entry in sorted(Path("/proc/self/task").iterdir(), key=lambda path: int(path.name)):
-        tid = int(entry.name)
+    for tid in sorted(map(int, os.listdir("/proc/self/task"))):  # noqa: PTH208  (names, not paths)
         if tid != os.getpid():
             try:
-                names.append(known.get(tid) or f"{(entry / 'comm').read_text().strip()} (native)")
+                names.append(known.get(tid) or f"{_read(f'/proc/self/task/{tid}/comm').strip()} (native)")
             except OSError:  # it ended meanwhile
                 continue
     return names
@@ -180,4 +178,9 @@ def thread_names() -> list[str]:
 
 def resident_bytes() -> int:
     """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(_read("/proc/self/statm").split()[1]) * resource.getpagesize()
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

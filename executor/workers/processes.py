@@ -13,37 +13,30 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from executor.scheduler.events import (
-    Facts,
-    RunNotice,
-    SlotFreed,
-    StepError,
-    StepFailed,
-    StepReturned,
-    StepStarted,
-    StepSucceeded,
-    StoredValue,
-)
+from executor.errors import WorkersUnavailable
+from executor.scheduler.events import Facts, RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
+from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene, process
 from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never_began, stopped
 from executor.workers.child import LINGER_S, begun_mark
-from executor.workers.interface import WorkersUnavailable
 from executor.workers.lanes import Lane
-from executor.workers.launch import BegunPage, choose
 from executor.workers.parent import TemplateLink
 from executor.workers.streams import lane_file
 from executor.workers.template import BROKEN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.authoring.ops import OpDefinition
     from executor.config.settings import ExecutorSettings
     from executor.workers.clock import RunClock
-    from executor.workers.interface import Attempt, Report, StopReason, WorkerJob
+    from executor.workers.interface import Attempt, Report, StopReason
+    from executor.workers.job import WorkerJob
+    from executor.workers.launch import Launch, TemplateProcess
     from executor.workers.selector import Selector
 
-# One-shot workers are forked ahead of need, so that the next attempt does not wait for a fork: up to SPARES of them,
-# each on a lane of its own, and FORKS at a time, because forks that follow one another closely are cheaper (see
+# Spare workers are forked so many at a time, because forks that follow one another closely are cheaper (see
 # ``Template``).
-SPARES = 6
 FORKS = 4
 
 # An attempt that no worker begins, so many times in a row, is reported as failed: something kills workers at birth.
@@ -62,28 +55,37 @@ class ProcessWorkers:
     blocking = False
 
     def __init__(
-        self, job: WorkerJob, settings: ExecutorSettings, *, at_once: int, selector: Selector, clock: RunClock
+        self,
+        job: WorkerJob,
+        ops: Sequence[OpDefinition],
+        launch: Launch,
+        settings: ExecutorSettings,
+        *,
+        at_once: int,
+        steps: int,
+        selector: Selector,
+        clock: RunClock,
     ) -> None:
+        """``ops`` are those of the plan, ``steps`` how many there are; ``launch`` was made for ``at_once`` or more."""
         self._job, self._settings, self._selector, self._clock = job, settings, selector, clock
+        self._launch, self._ops = launch, ops
         self._per_worker = settings.steps_per_worker
         self.reports: list[Report] = []
         self._tasks: dict[str, Assignment] = {}  #: by step key: a step has one attempt at a time
         self._queue: deque[Assignment] = deque()  #: begun by the driver, with no worker yet
-        lanes = at_once + (SPARES if self._per_worker == 1 else 0)
-        self._lanes = [Lane(number) for number in range(lanes)]
+        self._lanes = [Lane(number) for number in range(at_once + launch.spares)]
         self._empty = self._lanes[::-1]  #: lanes with no worker, and none ordered
         self._idle: list[Lane] = []  #: lanes whose worker has nothing to do
         self._asked: set[Lane] = set()  #: lanes on which a fork was ordered, and not answered
         self._fork_at: float | None = None  #: after a fork that failed: when to try again
         self._ending: deque[tuple[float, Lane, Assignment]] = deque()  #: have reported; when they must be gone
         self._stopping = 0  #: attempts with a kill_at
-        self._begins_left = len(job.steps)  #: how many attempts may still come, to fork no more ahead than that
+        self._begins_left = steps  #: how many attempts may still come, to fork no more ahead than that
         self._returns: dict[str, int] = {}  #: step key -> workers in a row that died before they began it
         self._restarts = 0
         self._lost: str | None = None  #: why no worker can be had any more
         self.template_died = False  #: so processes that had left their step's group may live on
-        self._choice = choose(settings.start_method)
-        self._begun = BegunPage(lanes)
+        self._op_numbers: dict[int, int] = {}  #: id of an op -> its position in the template
         self._template = TemplateLink(
             selector,
             on_worker=self._on_new_worker,
@@ -93,21 +95,21 @@ class ProcessWorkers:
         )
         kinds = {1: "one process per step", None: "persistent workers"}
         kind = kinds.get(self._per_worker, f"a new worker after {self._per_worker} steps")
-        how = "forked" if self._choice.method == "fork" else "from a fresh template process"
-        self.description = f"{kind}, {how} ({self._choice.why})"
+        how = "forked" if launch.choice.method == "fork" else "from a fresh template process"
+        self.description = f"{kind}, {how} ({launch.choice.why})"
 
     # --- what the driver calls ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the template.
+        """Work with the template that was forked, or start one.
 
         Raises:
             WorkersUnavailable: it cannot be started, or its code cannot be loaded there.
         """
         try:
-            self._launch(self._choice.method)
+            self._attach(self._launch.take())
         except BaseException:
-            self._begun.close()
+            self._launch.close()
             raise
 
     def await_ready(self) -> None:
@@ -142,7 +144,7 @@ class ProcessWorkers:
         """A worker for each attempt that waits for one; of one-shot workers some more, ahead of need and together."""
         wanted = len(self._queue) - len(self._asked)
         if self._per_worker == 1:
-            spares = min(SPARES, self._begins_left) - len(self._idle)
+            spares = min(self._launch.spares, self._begins_left) - len(self._idle)
             if wanted + spares >= min(FORKS, self._begins_left):
                 wanted += spares
         for _ in range(min(wanted, len(self._empty))):
@@ -236,12 +238,13 @@ class ProcessWorkers:
                 self._release(task, None)
             else:
                 self._report_unbegun(task, self._stopped(task))
-        self._begun.close()
+        self._launch.close()
 
     # --- the template ------------------------------------------------------------------------------------------------
 
-    def _launch(self, method: str) -> None:
-        self._template.launch(method, self._job, self._begun, self._per_worker, preload=self._settings.preload_modules)
+    def _attach(self, forked: TemplateProcess | None) -> None:
+        self._template.attach(forked or self._launch.exec_now(self._ops), self._job, ready=forked is None)
+        self._op_numbers = {id(op): number for number, op in enumerate(self._launch.ops)}
 
     def _on_new_worker(self, number: int, pid: int) -> None:
         lane = self._lanes[number]
@@ -293,7 +296,7 @@ class ProcessWorkers:
             self.reports.append(RunNotice("the workers' template process was killed; another one is started"))
             try:
                 # never by a fork of this process again: it has grown, and may have threads by now
-                self._launch("forkserver")
+                self._attach(None)
             except (WorkersUnavailable, OSError) as error:
                 self._lost = f"the workers' template process was killed, and no other one could be started: {error}"
         if self._lost is not None:
@@ -323,8 +326,18 @@ class ProcessWorkers:
         task.pid, task.lane = lane.pid, lane.number
         task.handed_at = time.monotonic()
         self.reports.append(StepStarted(attempt.key, attempt.number, lane.pid, lane.number, attempt.waited))
-        message = (attempt.step, attempt.number, attempt.inputs)
-        lane.send((*message, attempt.claim, attempt.token) if attempt.claim else message)
+        lane.send(
+            (
+                attempt.step,
+                attempt.number,
+                self._op_numbers[id(attempt.op)],
+                attempt.key,
+                dict(attempt.tags) if attempt.op.takes_context else None,
+                attempt.inputs,
+                attempt.claim,
+                attempt.token,
+            )
+        )
 
     def _on_message(self, lane: Lane, message: Any) -> None:
         task = lane.task
@@ -388,7 +401,7 @@ class ProcessWorkers:
             left = lingered or task.killed  # of an attempt that was stopped, nobody expects it to go by itself
             self._free(task, lane, lingered=left and task.stop is None, exit_code=status)
             return
-        if self._begun.read(number) != begun_mark(task.attempt.step, task.attempt.number):
+        if self._launch.begun.read(number) != begun_mark(task.attempt.step, task.attempt.number):
             self._return(task, lane, status)
             return
         error = died(status, task.attempt.key, why) if task.stop is None else self._stopped(task)
@@ -433,7 +446,7 @@ class ProcessWorkers:
 
     def _stopped(self, task: Assignment, traceback: str = "") -> StepError:
         assert task.stop is not None  # noqa: S101  (asked by the caller)
-        return stopped(task.stop, self._job.steps[task.attempt.step].timeout_s, traceback)
+        return stopped(task.stop, task.attempt.timeout_s, traceback)
 
     def _on_silence(self, lane: Lane) -> None:
         """The other end of the socket is closed: by the template's death, of which more is heard soon, or by a step."""
@@ -464,6 +477,6 @@ class ProcessWorkers:
 
     def _log_size(self, lane: int) -> int:
         try:
-            return (self._job.lanes_folder / lane_file(lane)).stat().st_size
+            return os.stat(f"{self._job.lanes_folder}/{lane_file(lane)}").st_size  # noqa: PTH116  (a path as text)
         except OSError:
             return 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
 import os
-import pickle
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
 from executor.outputs.values import ValueNotPicklable, load_value, store_value
-from executor.scheduler.events import StepError, StoredValue
+from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
 from executor.workers.streams import flush_output
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from executor.authoring.context import OpExecutionContext
     from executor.authoring.ops import OpDefinition
-    from executor.plan.plan import Step
-    from executor.workers.interface import InputValue, PlainValue, WorkerJob
+    from executor.workers.interface import InputValue, PlainValue
+    from executor.workers.job import Task, WorkerJob
 
 #: Stored outputs, each with the fields of ``StoredValue``, and the names of those left out.
 Produced = tuple["list[PlainValue]", list[str]]
@@ -82,22 +82,18 @@ class StepRunner:
         self.stop = Stop()
         self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
 
-    def run(self, step: Step, number: int, inputs: Sequence[InputValue], token: int = 0) -> Produced | StepError:
-        """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed.
-
-        ``token`` is the fencing token of its claim; 0: it has none.
-        """
-        stop, pid = self.stop, os.getpid()
+    def run(self, op: OpDefinition, task: Task) -> Produced | StepError:
+        """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
+        stop, pid, inputs = self.stop, os.getpid(), task[5]
         try:
             values = self._load(inputs) if inputs else {}
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
             return StepError("bad_input", f"an input could not be loaded: {describe(error)}", traceback_text(error))
-        compute: OpDefinition = step.compute  # type: ignore[assignment]  # the plan holds it as opaque
-        context = self._context(step, compute, number, token) if compute.takes_context else None
+        context = self._context(op, task) if op.takes_context else None
         try:
             try:
                 stop.begin()
-                produced = call_op(compute, context, values)
+                produced = call_op(op, context, values)
             finally:
                 stop.running = False
         except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt of a step are its failure too)
@@ -108,18 +104,19 @@ class StepRunner:
         if os.getpid() != pid:
             end_fork(None)
         del values
-        return self._store(step, number, produced)
+        return self._store(op, task, produced)
 
-    def _context(self, step: Step, compute: OpDefinition, number: int, token: int) -> OpExecutionContext:
+    def _context(self, op: OpDefinition, task: Task) -> OpExecutionContext:
         job = self._job
+        _, number, _, key, tags, _, _, token = task
         assert self._log is not None  # noqa: S101  (made where a step takes a context)
-        return compute.context_class(
+        return op.context_class(
             run_id=job.run_id,
             job_name=job.job_name,
-            step_key=step.key,
-            op_name=compute.name,
+            step_key=key,
+            op_name=op.name,
             attempt=number,
-            tags=step.tags,
+            tags=tags or {},
             run_tags=job.run_tags,
             log=self._log,
             cancelled=self.stop.is_asked,
@@ -135,20 +132,20 @@ class StepRunner:
                 data, path = stored[0][1], stored[0][2]
                 # the common case, without a detour
                 values[name] = (
-                    pickle.loads(data)  # noqa: S301  (made by a worker of this run)
+                    pickle.loads(data)
                     if path is None and data is not None
                     else load_value(StoredValue(*stored[0]), self._job.values_folder)
                 )
         return values
 
-    def _store(self, step: Step, number: int, produced: dict[str, object]) -> Produced | StepError:
+    def _store(self, op: OpDefinition, task: Task, produced: dict[str, object]) -> Produced | StepError:
         stored: list[PlainValue] = []
         missing: list[str] = []
-        for position, output in enumerate(step.outputs):
-            name = output.name
+        for position, declared in enumerate(op.outs):
+            name = str(declared)  # plain text, not a name with methods of its own: it crosses a socket
             if name not in produced:
                 missing.append(name)
-            elif output.order_only:
+            elif op.outs[declared].order_only:
                 stored.append((name, None, None, 0))
             elif type(value := produced[name]) in PLAIN:
                 data = pickle.dumps(value, 5)
@@ -156,7 +153,7 @@ class StepRunner:
             else:
                 try:
                     # unique in the run: step, attempt, output; no user text in file names
-                    stem = f"{step.index}-{number}-{position}-{os.getpid()}.pickle"
+                    stem = f"{task[0]}-{task[1]}-{position}-{os.getpid()}.pickle"
                     stored.append(plain(store_value(name, value, self._job.values_folder, stem)))
                 except ValueNotPicklable as error:
                     hint = "return plain data, or a path to a file that the next step opens"

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from executor.workers import hygiene, process
 from executor.workers.child import LINGER_S, Worker, rehearse
 from executor.workers.fork_hooks import ForkHooks
+from executor.workers.job import WorkerJob
 from executor.workers.sockets import ControlSocket
 from executor.workers.streams import lane_file, open_log, replace_streams, step_log
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
     from types import FrameType
 
-    from executor.workers.interface import WorkerJob
+    from executor.authoring.ops import OpDefinition
 
 
 # Exit code of a process that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
@@ -61,14 +62,14 @@ class Template:
 
     def __init__(
         self,
-        job: WorkerJob,
+        ops: Sequence[OpDefinition],
         control: ControlSocket,
         begun: mmap.mmap,
         *,
         attempts: int | None,
         environ: Mapping[str, str | None],
     ) -> None:
-        self._job, self._begun, self._attempts = job, begun, attempts
+        self._ops, self._begun, self._attempts = ops, begun, attempts
         self._environ = environ  #: variables that the template was started without, to be put back in workers
         self._pid = os.getpid()
         self._workers: dict[int, _Child] = {}  #: by pid
@@ -116,26 +117,24 @@ class Template:
         signal.signal(signal.SIGTERM, self._on_term)
         process.adopt_orphans()
         replace_streams()
+        restore_environ(self._environ)
         faulthandler.enable(2)  # a step that crashes the interpreter says where, in its lane's log
         atexit._clear()  # noqa: SLF001  (no public name; what was inherited belongs to the driver)
         # logging brings threads' machinery along, which makes a fork a third dearer: only where it can be used
-        uses_log = any(getattr(step.compute, "takes_context", True) for step in self._job.steps)
-        log = step_log() if uses_log else None
-        self._worker = Worker(self._job, self._begun, log, self._attempts, self._channel)
-        self._worker.on_term = self._on_term
-        rehearse()
-        self._numpy_random: Any = sys.modules.get("numpy.random")
+        self._log = step_log() if any(op.takes_context for op in self._ops) else None
+        self._numpy_random: Any = None
+        rehearse(lambda: self._leave_template(os.getppid(), self._channel + 1))
+        process.die_with_parent(os.getppid(), signal.SIGTERM)  # as before the rehearsal
+        self._numpy_random = sys.modules.get("numpy.random")
         hygiene.forks_workers()
         hygiene.register(self._channel)
         hygiene.register_handler(signal.SIGTERM, self._on_term, signal.SIG_DFL)
         self._hooks = ForkHooks()
         self._hooks.leave_out_needless()
-        gc.collect()
-        gc.freeze()  # what is here now stays; collecting it in a worker would copy its pages
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
         """In the template: the driver's thread ended without a word, and everything ends with it. In a worker: stop."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # only forked once there is one
             self._worker.stop.on_signal(signum, frame)
             return
         self._end_everything()
@@ -166,7 +165,9 @@ class Template:
         sockets = iter(fds)
         lanes = []
         for order, number in orders:
-            if order == "fork":
+            if order == "job":
+                self._take_job(WorkerJob(*number))
+            elif order == "fork":
                 lanes.append(number)
             elif order == "lane":
                 self._open_lane(number, next(sockets, -1))
@@ -179,6 +180,15 @@ class Template:
         if lanes:
             self._fork_all(lanes)
         return True
+
+    def _take_job(self, job: WorkerJob) -> None:
+        """What the workers that are forked from here on are told of the run."""
+        self._job = job
+        self._worker = Worker(
+            job, self._ops, self._begun, log=self._log, attempts=self._attempts, channel=self._channel
+        )
+        self._worker.on_term = self._on_term
+        gc.freeze()  # what is here now stays; collecting it in a worker would copy its pages
 
     def _next_kill(self) -> float | None:
         due = min((worker.kill_at for worker in self._workers.values() if worker.kill_at is not None), default=None)
@@ -265,12 +275,7 @@ class Template:
 
     def _become_worker(self, lane: int) -> NoReturn:
         try:
-            process.tie_to_parent(self._pid)
-            os.closerange(self._channel + 1, self._end_of_fds)
-            if self._environ:
-                restore_environ(self._environ)
-            if self._numpy_random is not None:
-                self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
+            self._leave_template(self._pid, self._end_of_fds)
             self._worker.main(lane)
         except BaseException:  # noqa: BLE001  (nothing may return into the template's loop)
             import traceback
@@ -279,6 +284,13 @@ class Template:
                 traceback.print_exc()
         finally:
             os._exit(BROKEN)  # seen as a worker that died
+
+    def _leave_template(self, parent: int, end_of_fds: int) -> None:
+        """In a new worker: let go of what is the template's alone."""
+        process.tie_to_parent(parent)
+        os.closerange(self._channel + 1, end_of_fds)
+        if self._numpy_random is not None:
+            self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
 
     # --- workers go --------------------------------------------------------------------------------------------------
 

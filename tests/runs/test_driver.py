@@ -17,14 +17,13 @@ from executor.scheduler.events import (
     CancelRequested,
     Event,
     StepCancelled,
-    StepError,
     StepFailed,
     StepStarted,
     StepSucceeded,
-    StoredValue,
     Woke,
 )
 from executor.scheduler.limits import Limits
+from executor.scheduler.outcomes import StepError, StoredValue
 from executor.scheduler.scheduler import Scheduler
 from executor.workers.interface import Attempt
 

@@ -30,17 +30,15 @@ from executor.runs.history import (
 from executor.scheduler.events import (
     Event,
     Facts,
-    FailureKind,
     RunEnded,
     RunNotice,
     RunStarted,
-    StepError,
     StepFailed,
     StepStarted,
     StepSucceeded,
-    StoredValue,
     WaitCause,
 )
+from executor.scheduler.outcomes import FailureKind, StepError, StoredValue
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,7 +31,6 @@ from executor.scheduler.events import (
     SlotsGranted,
     SlotsWaiting,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -41,6 +40,7 @@ from executor.scheduler.events import (
     StepWillRetry,
     Woke,
 )
+from executor.scheduler.outcomes import StepError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,6 @@ from executor.scheduler.events import (
     RunStarted,
     SlotFreed,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -32,8 +31,8 @@ from executor.scheduler.events import (
     StepStarted,
     StepSucceeded,
     StepWillRetry,
-    StoredValue,
 )
+from executor.scheduler.outcomes import StepError, StoredValue
 from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:

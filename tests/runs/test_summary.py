@@ -13,7 +13,6 @@ from executor.scheduler.events import (
     Facts,
     RunEnded,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepSkipped,
@@ -21,6 +20,7 @@ from executor.scheduler.events import (
     StepSucceeded,
     StepWillRetry,
 )
+from executor.scheduler.outcomes import StepError
 
 if TYPE_CHECKING:
     from pathlib import Path

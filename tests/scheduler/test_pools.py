@@ -24,13 +24,13 @@ from executor.scheduler.events import (
     SlotsGranted,
     SlotsWaiting,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepReturned,
     StepSucceeded,
 )
 from executor.scheduler.limits import Limits
+from executor.scheduler.outcomes import StepError
 from executor.scheduler.scheduler import Scheduler
 from executor.scheduler.simulated_ledger import SimulatedLedger
 from executor.scheduler.states import StepState

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from executor.authoring.retry import RetryPolicy
-from executor.scheduler.events import FailureKind, StepError
+from executor.scheduler.outcomes import FailureKind, StepError
 from executor.scheduler.retries import retry_delay_s
 
 POLICY = RetryPolicy(2, delay=3.0)

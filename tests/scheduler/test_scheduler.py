@@ -13,7 +13,6 @@ from executor.scheduler.events import (
     CancelRequested,
     SlotFreed,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -24,6 +23,7 @@ from executor.scheduler.events import (
     Woke,
 )
 from executor.scheduler.limits import Limits
+from executor.scheduler.outcomes import StepError
 from executor.scheduler.scheduler import Scheduler
 from executor.scheduler.states import StepState
 

@@ -11,12 +11,12 @@ from executor.scheduler.events import (
     CancelRequested,
     SlotsGranted,
     SlotsWaiting,
-    StepError,
     StepFailed,
     StepSucceeded,
     WaitCause,
     Woke,
 )
+from executor.scheduler.outcomes import StepError
 from executor.scheduler.states import StepState
 from executor.scheduler.why import LimitUse
 

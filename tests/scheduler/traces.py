@@ -47,12 +47,10 @@ from executor.scheduler.commands import (
 )
 from executor.scheduler.events import (
     CancelRequested,
-    FailureKind,
     SlotFreed,
     SlotsGranted,
     SlotsWaiting,
     StepCancelled,
-    StepError,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -64,6 +62,7 @@ from executor.scheduler.events import (
     Woke,
 )
 from executor.scheduler.limits import Limits
+from executor.scheduler.outcomes import FailureKind, StepError
 from executor.scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:

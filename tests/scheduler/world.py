@@ -18,10 +18,8 @@ from executor.plan.plan import Plan, Source, Step, StepInput, StepOutput, make_p
 from executor.scheduler.commands import ClaimSlots, Command, HandBackSlots, Record, StartStep, StopStep, UnparkClaim
 from executor.scheduler.events import (
     CancelRequested,
-    FailureKind,
     SlotFreed,
     SlotsGranted,
-    StepError,
     StepFailed,
     StepReturned,
     StepSkipped,
@@ -32,6 +30,7 @@ from executor.scheduler.events import (
     Woke,
 )
 from executor.scheduler.limits import Limits
+from executor.scheduler.outcomes import FailureKind, StepError
 from executor.scheduler.scheduler import Scheduler
 from executor.scheduler.states import StepState
 

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from executor import Failure, In, Nothing, OpExecutionContext, Out, Output, RetryPolicy, RetryRequested, job, op
+from executor.workers.exec_template import THREAD_VARIABLES
 from executor.workers.explain import StepInterrupted
-from executor.workers.launch import THREAD_VARIABLES
 
 LARGE_BYTES = 200_000  # larger than what travels inside a message
 LONG_S = 3600  # longer than any test: what sleeps for so long is ended by somebody, or the test never ends

@@ -11,7 +11,7 @@ from census import children, descriptors, is_zombie
 from running import run
 
 from executor.scheduler.events import Event, StepSucceeded
-from executor.workers.processes import SPARES
+from executor.workers.launch import SPARES
 
 LANES = 2
 

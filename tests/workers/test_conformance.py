@@ -18,7 +18,7 @@ from executor import op
 from executor.outputs.values import INLINE_BYTES
 from executor.scheduler.events import StepFailed, StepStarted, StepWillRetry
 from executor.scheduler.states import StepState
-from executor.workers.launch import THREAD_VARIABLES
+from executor.workers.exec_template import THREAD_VARIABLES
 
 IN_OWN_PROCESS = [kind for kind in KINDS if kind != "in-process"]
 

@@ -6,11 +6,11 @@ import signal
 from pathlib import Path
 
 from executor import op
-from executor.plan.plan import Step
 from executor.scheduler.events import StepStarted, StepSucceeded
 from executor.workers.clock import RunClock
 from executor.workers.inline import InlineWorkers
-from executor.workers.interface import Attempt, WorkerJob
+from executor.workers.interface import Attempt
+from executor.workers.job import WorkerJob
 
 TIMEOUT_S = 3600.0
 
@@ -27,17 +27,10 @@ def test_the_timeout_of_a_step_in_this_process_stands_still_while_it_is_paused(t
         workers.resume()
         left["after"] = signal.getitimer(signal.ITIMER_REAL)[0]
 
-    job = WorkerJob(
-        run_id="r",
-        job_name="j",
-        run_tags={},
-        steps=(Step(index=0, key="is_paused", compute=is_paused, timeout_s=TIMEOUT_S),),
-        values_folder=tmp_path,
-        lanes_folder=tmp_path,
-    )
+    job = WorkerJob("r", "j", {}, str(tmp_path), str(tmp_path))
     workers = InlineWorkers(job, clock=RunClock())
     workers.start()
-    workers.begin(Attempt(0, "is_paused", 1))
+    workers.begin(Attempt(0, "is_paused", 1, is_paused, timeout_s=TIMEOUT_S))
     workers.tick(0.0)
     workers.close()
     assert [type(report) for report in workers.reports] == [StepStarted, StepSucceeded]

@@ -172,10 +172,10 @@ def test_a_template_that_cannot_fork_for_a_while_is_asked_again_without_haste(
     on_no_worker, order = ProcessWorkers._on_no_worker, TemplateLink.order
     clocks: list[Callable[[], float]] = []
 
-    def refuse(self: ProcessWorkers, why: str) -> None:
+    def refuse(self: ProcessWorkers, lane: int, why: str) -> None:
         clocks[:] = [self._clock]
         refused.append(self._clock())
-        on_no_worker(self, why)
+        on_no_worker(self, lane, why)
         if len(refused) == 5:
             told.write_text("go on")
 

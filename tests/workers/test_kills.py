@@ -273,7 +273,7 @@ def test_a_stopped_worker_is_killed_when_its_time_is_over(kind: str, monkeypatch
             wait_until(lambda: state(event.pid) == "T", "the step has stopped itself")
             HeldClock.present.go_on()
 
-    monkeypatch.setattr("executor.api.RunClock", HeldClock)
+    monkeypatch.setattr("executor.runs.start.RunClock", HeldClock)
     result = run([ops.stops_itself_under_a_timeout, ops.one], kind, stop_grace_s=0.1, on_event=let_time_pass)
     assert error_of(result, "stops_itself_under_a_timeout")[0] == "timed_out"
     assert attempt(result, "stops_itself_under_a_timeout").exit_code == -signal.SIGKILL

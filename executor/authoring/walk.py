@@ -1,0 +1,31 @@
+"""What a job is made of, without compiling it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from executor.authoring.asset_graph import AssetGraph
+from executor.authoring.ops import OpDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from executor.authoring.graphs import GraphDefinition
+
+
+def distinct_ops(body: GraphDefinition | AssetGraph) -> tuple[OpDefinition, ...]:
+    """Every op that a step of this body may run, each once, however often it is used. O(nodes)."""
+    found = {id(op): op for op in _ops(body)}
+    return tuple(found.values())
+
+
+def _ops(body: GraphDefinition | AssetGraph) -> Iterator[OpDefinition]:
+    if isinstance(body, AssetGraph):
+        definitions = [asset.node for asset in body.assets]
+    else:
+        definitions = [node.definition for node in body.nodes.values()]
+    for definition in definitions:
+        if isinstance(definition, OpDefinition):
+            yield definition
+        else:
+            yield from _ops(definition)

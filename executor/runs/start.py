@@ -1,0 +1,138 @@
+"""From a job to a run that can be driven: its plan, its folder, its part in the ledger of pools, its workers.
+
+Loaded only when the template is forked: it is smaller without all this, and so is each of its forks.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.authoring.tags import normalized_tags, tagged_priority
+from executor.errors import ConfigError
+from executor.ledger.liveness import new_owner, take_step_lock
+from executor.plan.compile import compile_job
+from executor.runs.home import make_run, open_home
+from executor.runs.pools import join_ledger, uses_pools
+from executor.runs.run import drive_run
+from executor.scheduler.limits import Limits
+from executor.workers.clock import RunClock
+from executor.workers.inline import InlineWorkers
+from executor.workers.job import WorkerJob
+from executor.workers.processes import ProcessWorkers
+from executor.workers.selector import Selector
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from executor.authoring.jobs import JobDefinition
+    from executor.authoring.ops import OpDefinition
+    from executor.authoring.selection import Selection
+    from executor.config.settings import ExecutorSettings
+    from executor.plan.plan import Plan
+    from executor.runs.home import RunLock
+    from executor.runs.pools import ConfiguredPools
+    from executor.runs.result import RunResult
+    from executor.scheduler.events import Event
+    from executor.workers.launch import Launch
+
+
+def start_run(
+    job: JobDefinition,
+    settings: ExecutorSettings,
+    launch: Launch | None,
+    at_once: int,
+    *,
+    tags: Mapping[str, object] | None,
+    selection: Selection,
+    home: str | os.PathLike[str] | None,
+    on_event: Callable[[Event, float], None] | None,
+) -> tuple[RunResult, dict[str, BaseException]]:
+    """Run a job: its result, and what steps raised in this process.
+
+    ``launch`` gives it worker processes, ``at_once`` at a time; None: its steps run in this process. The errors are
+    those of ``execute_job``.
+    """
+    plan = compile_job(job, selection=selection)
+    limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
+    notices = _replaced_limits(job, settings)
+    run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
+    tagged_priority("the run", run_tags)
+    home_path = open_home(None if home is None else Path(home))
+    owner = new_owner()
+    with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
+        lock = make_run(home_path)
+        stack.callback(_forget, lock)
+        locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
+        worker_job = WorkerJob(
+            lock.folder.run_id,
+            job.name,
+            run_tags,
+            str(lock.folder.values),
+            str(lock.folder.path),
+            locker if uses_pools(plan) else None,
+        )
+        clock, selector = RunClock(), Selector()
+        stack.callback(selector.close)
+        workers: ProcessWorkers | InlineWorkers
+        if launch is None:
+            workers = InlineWorkers(worker_job, clock=clock)
+        else:
+            workers = ProcessWorkers(
+                worker_job,
+                _ops(plan),
+                launch,
+                settings,
+                at_once=min(at_once, max(1, len(plan))),
+                steps=len(plan),
+                selector=selector,
+                clock=clock,
+            )
+        stack.callback(lambda: workers.close(kill=True))
+        workers.start()
+        configured: ConfiguredPools | None = None  # of executor.yaml in the home folder, once something reads that file
+        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, configured)
+        stack.pop_all()
+    with closing(selector):
+        result = drive_run(
+            plan,
+            limits,
+            worker_job,
+            retries=settings.retries,
+            workers=workers,
+            lock=lock,
+            selector=selector,
+            clock=clock,
+            client=client,
+            notices=[*notices, *pool_notices],
+            on_event=on_event,
+        )
+    return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
+
+
+def _ops(plan: Plan) -> tuple[OpDefinition, ...]:
+    """The ops of the plan, each once."""
+    found: dict[int, OpDefinition] = {id(step.compute): step.compute for step in plan.steps}  # type: ignore[misc]  # opaque
+    return tuple(found.values())
+
+
+def _forget(lock: RunLock) -> None:
+    """Remove a run that has not begun."""
+    import shutil
+
+    lock.release()
+    shutil.rmtree(lock.folder.path, ignore_errors=True)
+
+
+def _replaced_limits(job: JobDefinition, settings: ExecutorSettings) -> list[str]:
+    """A sentence where the run config's tag limits take the place of the job's own: a list is one setting."""
+    try:
+        own = job.settings().tag_concurrency_limits
+    except ConfigError:  # the job needs what only a run config gives it
+        return []
+    lost = [f"{limit} (at most {limit.limit})" for limit in own if limit not in settings.tag_concurrency_limits]
+    if not lost:
+        return []
+    return [f"the tag limits of this run's config replace the job's own, which do not hold in it: {', '.join(lost)}"]

@@ -1,0 +1,141 @@
+"""A template in a fresh interpreter: for a caller with threads, a large one, and in the place of one that died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from executor.errors import WorkersUnavailable
+from executor.workers import messages, process
+from executor.workers.child import BEGUN_BYTES
+from executor.workers.launch import BegunPage, TemplateProcess, reset_signals
+from executor.workers.sockets import PACKET_BYTES, ControlSocket, control_pair
+from executor.workers.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.authoring.ops import OpDefinition
+
+# Libraries that start a thread per CPU when they are imported; a process with threads must not be forked.
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def exec_template(
+    ops: Sequence[OpDefinition], begun: BegunPage, attempts: int | None, *, preload: Sequence[str] = ()
+) -> TemplateProcess:
+    """A template in a fresh interpreter, which imports the user's code itself. ``await_ready`` says when it has.
+
+    Raises:
+        WorkersUnavailable: an op cannot be sent to another process; the text names it.
+    """
+    import subprocess
+
+    values = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    load = {
+        "path": list(sys.path),
+        "preload": list(preload),
+        "parent": os.getpid(),
+        "attempts": attempts,
+        "lanes": begun.size // BEGUN_BYTES,
+        "environ": values,
+        "ops": pickle_ops(ops),
+    }
+    ours, theirs = control_pair()
+    memory = os.memfd_create("executor-ops", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(messages.packet(load))
+        os.lseek(memory, 0, os.SEEK_SET)
+        root = str(Path(__file__).parents[2])
+        code = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import exec_main; exec_main()"
+        fds = (theirs.fileno(), memory, begun.fd)
+        popen = subprocess.Popen(
+            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code, *map(str, fds)],  # type: ignore[attr-defined]  # noqa: SLF001  (-W, -X and their like; multiprocessing takes them from there too)
+            stdin=subprocess.DEVNULL,
+            pass_fds=fds,
+            start_new_session=True,
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
+        )
+    finally:
+        os.close(memory)
+        theirs.close()
+    return TemplateProcess(popen.pid, ours, popen)
+
+
+def pickle_ops(ops: Sequence[OpDefinition]) -> bytes:
+    """The ops for another interpreter: functions of importable modules by reference, others by value.
+
+    Raises:
+        WorkersUnavailable: something that an op's function refers to cannot be pickled.
+    """
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(tuple(ops))
+    except Exception as error:
+        for op in ops:
+            try:
+                cloudpickle.dumps(op)
+            except Exception as reason:  # noqa: BLE001  (a reducer of the user's may raise anything)
+                raise WorkersUnavailable(
+                    f"{op.label} cannot be sent to a fresh process, because what its function refers to cannot "
+                    f"be pickled ({reason}); define it in a module, or make that object inside the function"
+                ) from error
+        raise WorkersUnavailable(f"the job cannot be sent to a fresh process: {error}") from error
+    return data
+
+
+def exec_main() -> NoReturn:
+    """The whole program of a template that was started by an exec."""
+    control_fd, memory, begun_fd = map(int, sys.argv[1:4])
+    sys.argv[1:] = []
+    with open(memory, "rb") as file:
+        load = messages.parse(file.read())
+    reset_signals()
+    process.die_with_parent(load["parent"], signal.SIGTERM)
+    control = ControlSocket(control_fd)
+    for fd in (control_fd, begun_fd):
+        os.set_inheritable(fd, False)
+    try:
+        sys.path[:] = load["path"]
+        for name in load["preload"]:
+            _preload(name)
+        import pickle
+
+        ops = pickle.loads(load["ops"])  # noqa: S301  (from our parent, over a descriptor that we inherited)
+        threads = process.thread_names()
+        if threads:
+            raise WorkersUnavailable(
+                f"importing the steps' code starts threads ({', '.join(threads)}), and a process with threads cannot "
+                "be forked safely; start them inside the steps instead, or run it with --in-process"
+            )
+    except BaseException as error:  # noqa: BLE001  (importing runs user code, which may raise anything)
+        from executor.workers.explain import describe, traceback_text
+
+        text = str(error) if isinstance(error, WorkersUnavailable) else f"{describe(error)}\n{traceback_text(error)}"
+        control.send(("failed", text[: PACKET_BYTES // 8]))
+        sys.exit(1)
+    begun = BegunPage(load["lanes"], begun_fd)
+    Template(ops, control, begun.memory, attempts=load["attempts"], environ=load["environ"]).run()
+
+
+def _preload(name: str) -> None:
+    import importlib
+
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        raise WorkersUnavailable(
+            f"preload_modules: importing {name!r} failed: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,63 @@
+"""What workers are told: of the run, once; and of each attempt. Plain data, so that it can cross a socket.
+
+Not here are the ops themselves: a template has them from its start, and a task names one by its position among them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.workers.claimed import LockStep
+    from executor.workers.interface import InputValue
+
+    #: A function by its module and name, and the arguments that go first.
+    FunctionName = tuple[str, str, tuple[object, ...]]
+
+    #: One attempt for a worker: step index, attempt number, position of its op, step key, tags (None where the op
+    #: takes no context), inputs, claim, fencing token.
+    Task = tuple[int, int, int, str, "dict[str, str] | None", Sequence[InputValue], int, int]
+
+
+class WorkerJob:
+    """What a worker needs to know of the run: the same for all attempts."""
+
+    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "values_folder")
+
+    def __init__(  # noqa: PLR0917  (``plain`` gives them in this order)
+        self,
+        run_id: str,
+        job_name: str,
+        run_tags: Mapping[str, str],
+        values_folder: str,
+        lanes_folder: str,
+        locker: FunctionName | None = None,
+    ) -> None:
+        self.run_id, self.job_name, self.run_tags = run_id, job_name, run_tags
+        self.values_folder = values_folder
+        self.lanes_folder = lanes_folder  #: ``lane-<n>.log`` files are made in it
+        self.locker = locker  #: what takes the lock of an attempt with a claim; None: no step uses pools
+
+    def plain(self) -> tuple[object, ...]:
+        """The same as a plain tuple: ``WorkerJob(*plain)``."""
+        return (
+            self.run_id,
+            self.job_name,
+            dict(self.run_tags),
+            self.values_folder,
+            self.lanes_folder,
+            self.locker,
+        )
+
+    def lock_step(self) -> LockStep | None:
+        """The function that ``locker`` names, loaded now; None where there is none."""
+        if self.locker is None:
+            return None
+        from functools import partial
+        from importlib import import_module
+
+        module, name, arguments = self.locker
+        function: Any = getattr(import_module(module), name)
+        return partial(function, *arguments)
