@@ -1,0 +1,130 @@
+"""``executor why``: what each step of a run waits for, or had waited for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from executor.cli.options import OK
+from executor.cli.text import run_text
+from executor.runs.home import find_run, home_folder
+from executor.runs.report import printable, seconds_text
+from executor.runs.waits import SHOWN_S
+from executor.runs.why import why as explain
+from executor.scheduler.states import StepState
+
+if TYPE_CHECKING:
+    from executor.runs.why import Blocker, Holder, RunWhy, StepWhy
+
+EPILOG = """\b
+Examples:
+  executor why last
+  executor why 7f3a12cd train
+  executor why 7f3a12cd --json | jq '.steps[] | select(.blockers != [])'
+\b
+Exit codes:
+  0  done
+  1  the run's history cannot be read
+  2  there is no such run or step
+"""
+
+# What fits on a screen or two; --json and a STEP show the rest.
+STEPS_SHOWN = 40
+
+
+@click.command(epilog=EPILOG, short_help="Why steps are not running: what holds them back, and until when.")
+@click.argument("run")
+@click.argument("step", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every step.")
+def why(run: str, step: str | None, as_json: bool) -> int:
+    """Say for each step of RUN that is not running, or for one STEP, what it waits for and what would end that.
+
+    RUN may be shortened to what is unambiguous; `last` is the newest. When the run has ended: what each step had waited
+    for, how long, and who was in its way.
+    """
+    told = explain(find_run(home_folder(), run), step)
+    if as_json:
+        click.echo(json.dumps(_record(told), indent=2))
+    else:
+        click.echo("\n".join(_lines(told, one=step is not None)))
+    return OK
+
+
+def _lines(told: RunWhy, *, one: bool) -> list[str]:
+    counts = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in told.counts.items() if count)
+    head = f"run {run_text(told.run_id)} of job {printable(told.job)}, {told.status} after {seconds_text(told.at_s)}"
+    steps = list(told.steps.values()) if one else [step for step in told.steps.values() if _is_told(step)]
+    if told.status == "running":
+        # First what can be done something about.
+        steps.sort(key=lambda step: (not step.held_up, step.state is StepState.WAITING))
+    lines = [f"{head}: {counts}"]
+    for step in steps if one else steps[:STEPS_SHOWN]:
+        lines.append(printable(f"{step.key}  {step.text}"))
+        if step.ends:
+            lines.append(printable(f"    until {step.ends}"))
+    if not one and len(steps) > STEPS_SHOWN:
+        lines.append(f"and {len(steps) - STEPS_SHOWN} more; name a step, or see all with --json")
+    if not steps:
+        lines.append("no step waits" if told.status == "running" else "no step had to wait, and all of them ran")
+    return lines
+
+
+def _is_told(step: StepWhy) -> bool:
+    """Whether there is something to say of a step where nobody asked for it by name."""
+    if step.state is StepState.RUNNING:
+        return False
+    return step.state is not StepState.SUCCEEDED or any(wait.seconds >= SHOWN_S for wait in step.waited)
+
+
+def _record(told: RunWhy) -> dict[str, object]:
+    return {
+        "run_id": told.run_id,
+        "job": told.job,
+        "status": told.status,
+        "at_s": round(told.at_s, 6),
+        "counts": {state.value: count for state, count in told.counts.items() if count},
+        "steps": [_step_record(step) for step in told.steps.values()],
+    }
+
+
+def _step_record(step: StepWhy) -> dict[str, object]:
+    return {
+        "key": step.key,
+        "state": step.state.value,
+        "attempt": step.attempt,
+        "text": step.text,
+        "until": step.ends or None,
+        "retry_in_s": step.retry_in_s,
+        "upstream": [{"key": key, "state": state.value} for key, state in step.upstream],
+        "blockers": [_blocker_record(blocker) for blocker in step.blockers],
+        "waited": [
+            {
+                "cause": wait.cause,
+                "seconds": wait.seconds,
+                "held_by": wait.held_by or None,
+                "reason": wait.reason or None,
+            }
+            for wait in step.waited
+        ],
+    }
+
+
+def _blocker_record(blocker: Blocker) -> dict[str, object]:
+    return {
+        "name": blocker.name,
+        "pool": blocker.pool,
+        "cause": blocker.cause,
+        "limit": blocker.limit,
+        "used": blocker.used,
+        "needed": blocker.needed,
+        "place": blocker.place,
+        "held_by": [_holder_record(holder) for holder in blocker.held_by],
+        "kept_for": None if blocker.first is None else _holder_record(blocker.first),
+        "until": blocker.ends,
+    }
+
+
+def _holder_record(holder: Holder) -> dict[str, object]:
+    return {"run": holder.run, "step": holder.step, "pid": holder.pid or None, "since": holder.since}
