@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -84,4 +85,6 @@ def _record(folder: RunFolder) -> dict[str, object]:
         record |= {"job": started.job, "started_at": started.at, "steps": started.steps, "tags": started.tags}
     if last is not None:
         record["duration_s"] = last[0]
+        if record["status"] == "running" and first is not None and isinstance(first[1], RunStarted):
+            record["duration_s"] = max(last[0], time.time() - first[1].at)
     return record

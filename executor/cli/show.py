@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -47,9 +48,10 @@ def _lines(result: RunResult) -> list[str]:
     started = _started(result)
     lines = [f"run {result.run_id} of job {printable(result.plan.job_name)}: {result.status}"]
     if started is not None:
-        took = "has gone on for at least" if result.status == "running" else "took"
+        running = result.status == "running"
+        seconds = max(result.duration_s, time.time() - started.at) if running else result.duration_s
         lines.append(
-            f"  started {time_text(started.at)}, {took} {seconds_text(result.duration_s)}; "
+            f"  started {time_text(started.at)}, {'has gone on for' if running else 'took'} {seconds_text(seconds)}; "
             f"at most {started.max_concurrent} at once; driver pid {started.pid}"
         )
         lines += [f"  {name}: {text}" for name, text in _settings(started) if text]

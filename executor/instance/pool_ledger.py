@@ -122,7 +122,7 @@ class PoolLedger:
 
         Nobody has to do this: it happens by itself as soon as somebody wants the slots. What lives is left alone and
         is among ``alive`` in the answer. With ``force`` it is stopped before: the driver of the run and all that is
-        left of its steps, or with ``step`` the processes of that step, which fails.
+        left of its steps, or with ``step`` the processes of that step, whose attempt ends by that.
 
         Args:
             run: the whole id of the run.

@@ -85,7 +85,7 @@ def _sums(view: LedgerView) -> Iterator[Finding]:
             "after they were granted; further claims wait",
         )
     if not over:
-        yield Finding(name="limits", level="ok", text=f"of none of {len(pools)} pools more is held than its limit")
+        yield Finding(name="limits", level="ok", text=f"{_counted(len(pools), 'pool')}, none above its limit")
 
 
 def _numbers(view: LedgerView) -> Iterator[Finding]:
@@ -117,8 +117,8 @@ def _owners(home: Path, view: LedgerView) -> Iterator[Finding]:
             yield from _dead(owner, claims, waited_for)
     held = sum(claim.state == "granted" for owner in owners for claim in view.claims_of(owner.run))
     if len(living) == len(owners):
-        runs = f"{len(owners)} run{'' if len(owners) == 1 else 's'}"
-        yield Finding(name="owners", level="ok", text=f"{runs} and {held} leases, none without a living owner")
+        text = f"{_counted(len(owners), 'run')} and {_counted(held, 'lease')}, none without a living owner"
+        yield Finding(name="owners", level="ok", text=text)
     known = {owner.id for owner in owners}
     lost = [claim for run in sorted(view.runs()) for claim in view.claims_of(run) if claim.owner not in known]
     for claim in lost:
@@ -171,7 +171,7 @@ def _dead(owner: OwnerView, claims: list[ClaimView], waited_for: set[str]) -> It
             fix=f"executor instance concurrency free {_short(owner.run)}",
         )
     elif not outlived:
-        what = f"{len(left)} claim{'' if len(left) == 1 else 's'}" if left else "nothing but its row"
+        what = _counted(len(left), "claim") if left else "nothing but its row"
         yield Finding(
             name="owners",
             level="note",
@@ -225,6 +225,10 @@ def _waits(home: Path, view: LedgerView) -> Iterator[Finding]:
                 text=f"step {wait.view.step!r} of run {_short(wait.view.run)} waits, and nothing is in its way",
                 fix=f"set the limit of pool {pool!r} again, as it is",
             )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _short(run: str) -> str:

@@ -39,6 +39,7 @@ def masked(text: str, *runs: WrittenRun) -> str:
         text = text.replace(str(run.folder.path), f"FOLDER{number}")
         text = text.replace(run.run_id, f"RUN{number}").replace(run.run_id[:8], f"RUN{number}")
     text = re.sub(r"(\d\d\d\d-\d\d-\d\d )?\d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"\d+ min \d\d s", "MINUTES", text)
     return re.sub(r"[ ]{2,}", "  ", re.sub(r"pid \d+", "pid N", text))
 
 
@@ -77,7 +78,7 @@ def test_the_runs_are_listed_the_newest_first(command: Command, own_home: Path) 
         assert (code, err) == (0, "")
         assert masked(out, old, new) == (
             "run  status  job  started  took  steps\n"
-            "RUN2  running  nightly  TIME  0.0 ms  1\n"
+            "RUN2  running  nightly  TIME  MINUTES  1\n"
             "RUN1  failed  nightly  TIME  41.5 s  3\n"
         )
         listed = json.loads(command("runs", "--json")[1])
@@ -142,7 +143,7 @@ def test_a_run_that_goes_on_is_shown_as_it_is_now(command: Command, own_home: Pa
         out = command("show", "last")[1]
         assert masked(out, run).splitlines()[:2] == [
             "run RUN1 of job nightly: running",
-            "  started TIME, has gone on for at least 500 ms; at most 4 at once; driver pid N",
+            "  started TIME, has gone on for MINUTES; at most 4 at once; driver pid N",
         ]
         assert "  notice: something\\x1b[2J to know\n" in out
         assert masked(out).splitlines()[-3:] == ["step  state  attempts  took", "a  running  1", "b  waiting  0"]

@@ -63,8 +63,8 @@ def test_a_ledger_in_use_is_in_order(home: Path) -> None:
         found = list(examine(home))
     assert wrong_of(found) == []
     texts = [finding.text for finding in found]
-    assert "2 runs and 1 leases, none without a living owner" in texts
-    assert "of none of 1 pools more is held than its limit" in texts
+    assert "2 runs and 1 lease, none without a living owner" in texts
+    assert "1 pool, none above its limit" in texts
 
 
 def wrong_of(found: list[Finding]) -> list[Finding]:
