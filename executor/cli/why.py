@@ -11,9 +11,7 @@ from executor.cli.options import OK
 from executor.cli.text import run_text
 from executor.runs.home import find_run, home_folder
 from executor.runs.report import printable, seconds_text
-from executor.runs.waits import SHOWN_S
 from executor.runs.why import why as explain
-from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
     from executor.runs.why import Blocker, Holder, RunWhy, StepWhy
@@ -30,52 +28,42 @@ Exit codes:
   2  there is no such run or step
 """
 
-# What fits on a screen or two; --json and a STEP show the rest.
+# What fits on a screen or two, and what a program may want to read; a STEP shows any other.
 STEPS_SHOWN = 40
+STEPS_IN_JSON = 1000
 
 
 @click.command(epilog=EPILOG, short_help="Why steps are not running: what holds them back, and until when.")
 @click.argument("run")
 @click.argument("step", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every step.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with up to 1000 steps.")
 def why(run: str, step: str | None, as_json: bool) -> int:
     """Say for each step of RUN that is not running, or for one STEP, what it waits for and what would end that.
 
     RUN may be shortened to what is unambiguous; `last` is the newest. When the run has ended: what each step had waited
     for, how long, and who was in its way.
     """
-    told = explain(find_run(home_folder(), run), step)
+    told = explain(find_run(home_folder(), run), step, most=STEPS_IN_JSON if as_json else STEPS_SHOWN)
     if as_json:
         click.echo(json.dumps(_record(told), indent=2))
     else:
-        click.echo("\n".join(_lines(told, one=step is not None)))
+        click.echo("\n".join(_lines(told)))
     return OK
 
 
-def _lines(told: RunWhy, *, one: bool) -> list[str]:
+def _lines(told: RunWhy) -> list[str]:
     counts = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in told.counts.items() if count)
     head = f"run {run_text(told.run_id)} of job {printable(told.job)}, {told.status} after {seconds_text(told.at_s)}"
-    steps = list(told.steps.values()) if one else [step for step in told.steps.values() if _is_told(step)]
-    if told.status == "running":
-        # First what can be done something about.
-        steps.sort(key=lambda step: (not step.held_up, step.state is StepState.WAITING))
     lines = [f"{head}: {counts}"]
-    for step in steps if one else steps[:STEPS_SHOWN]:
+    for step in told.steps.values():
         lines.append(printable(f"{step.key}  {step.text}"))
         if step.ends:
             lines.append(printable(f"    until {step.ends}"))
-    if not one and len(steps) > STEPS_SHOWN:
-        lines.append(f"and {len(steps) - STEPS_SHOWN} more; name a step, or see all with --json")
-    if not steps:
+    if told.left_out:
+        lines.append(f"and {told.left_out} more; to see one of them, name it")
+    if not told.steps:
         lines.append("no step waits" if told.status == "running" else "no step had to wait, and all of them ran")
     return lines
-
-
-def _is_told(step: StepWhy) -> bool:
-    """Whether there is something to say of a step where nobody asked for it by name."""
-    if step.state is StepState.RUNNING:
-        return False
-    return step.state is not StepState.SUCCEEDED or any(wait.seconds >= SHOWN_S for wait in step.waited)
 
 
 def _record(told: RunWhy) -> dict[str, object]:
@@ -86,6 +74,7 @@ def _record(told: RunWhy) -> dict[str, object]:
         "at_s": round(told.at_s, 6),
         "counts": {state.value: count for state, count in told.counts.items() if count},
         "steps": [_step_record(step) for step in told.steps.values()],
+        "left_out": told.left_out,
     }
 
 

@@ -18,12 +18,12 @@ from executor.runs.leftovers import processes_of_claims
 from executor.runs.replay import replay
 from executor.runs.report import seconds_text
 from executor.runs.result import read_result
-from executor.runs.waits import Wait, waits_of, waits_text
+from executor.runs.waits import SHOWN_S, Wait, waits_of, waits_text
 from executor.scheduler.events import RunStarted, StepStarted
 from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from executor.ledger.standing import Reason
     from executor.ledger.views import ClaimView, WaitView
@@ -135,13 +135,9 @@ class StepWhy:
     retry_in_s: float | None = None
     waited: tuple[Wait, ...] = ()  #: what its attempts had waited for before they started
 
-    @property
-    def held_up(self) -> bool:
-        """Whether it is on its way and not running."""
-        return self.state in _ON_THE_WAY
 
-
-_ON_THE_WAY = frozenset({StepState.WAITING, StepState.READY, StepState.CLAIMING, StepState.BACKOFF})
+#: On its way and not running; first those about which something can be done.
+_ON_THE_WAY = (StepState.CLAIMING, StepState.READY, StepState.BACKOFF, StepState.WAITING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +148,18 @@ class RunWhy:
     job: str
     status: RunStatus
     at_s: float  #: seconds since the run began
-    steps: dict[str, StepWhy] = field(default_factory=dict)  #: those that were asked for, in the order of the plan
+    steps: dict[str, StepWhy] = field(default_factory=dict)  #: those that were asked for, and those that do not run
+    left_out: int = 0  #: further steps that do not run
     counts: Mapping[StepState, int] = field(default_factory=dict)  #: of all steps
 
 
-def why(folder: RunFolder, step: str | None = None) -> RunWhy:
-    """Why the steps of a run are not running: all of them, or one.
+def why(folder: RunFolder, step: str | None = None, *, most: int | None = None) -> RunWhy:
+    """Why the steps of a run are not running, or one of them; of a run that is over, what its steps had waited for.
+
+    Args:
+        folder: of the run.
+        step: the key of the one that is asked for, whatever it does.
+        most: how many are explained, since each costs a look at all steps that are ready; None: all.
 
     Raises:
         UsageError: the run has no history, or no step of that key.
@@ -175,7 +177,9 @@ def why(folder: RunFolder, step: str | None = None) -> RunWhy:
     now = max(last, time.time() - started.at) if alive else last
     scheduler = replay(folder, until_s=last)
     explainer = _Explainer(result, scheduler, started, now)
-    keys = [step] if step is not None else [each.key for each in result.plan.steps]
+    keys = [step] if step is not None else explainer.telling([each.key for each in result.plan.steps])
+    left_out = keys[most:] if most is not None else []
+    keys = keys[:most]
     if alive and any(scheduler.state(key) is StepState.CLAIMING for key in keys):
         explainer.look_into_ledger()
     return RunWhy(
@@ -184,6 +188,7 @@ def why(folder: RunFolder, step: str | None = None) -> RunWhy:
         status=result.status,
         at_s=now,
         steps={key: explainer.explain(key) for key in keys},
+        left_out=len(left_out),
         counts=scheduler.counts(),
     )
 
@@ -205,6 +210,21 @@ class _Explainer:
         self._holders: dict[str, list[ClaimView]] = {}  #: by pool
         self._claims: dict[int, ClaimView] = {}  #: those that wait, by their numbers
         self._pids: dict[int, int] = {}  #: of the steps of granted claims, by the claims' numbers
+
+    def telling(self, keys: Sequence[str]) -> list[str]:
+        """Those of these steps of which there is something to tell: that do not run, did not succeed, or had to wait.
+
+        While the run goes on, first those on their way.
+        """
+        found = [
+            (key, state)
+            for key in keys
+            if (state := self._scheduler.state(key)) is not StepState.RUNNING or not self._alive
+            if state is not StepState.SUCCEEDED or any(wait.seconds >= SHOWN_S for wait in self._waited.get(key, ()))
+        ]
+        if self._alive:
+            found.sort(key=lambda each: _ON_THE_WAY.index(each[1]) if each[1] in _ON_THE_WAY else len(_ON_THE_WAY))
+        return [key for key, _ in found]
 
     def look_into_ledger(self) -> None:
         """Read how the claims of the run stand. Where the ledger cannot be read, the history must do."""

@@ -168,8 +168,8 @@ def test_why_says_what_each_step_that_does_not_run_waits_for(command: Command, o
         assert len(one) == 1
         assert re.fullmatch(r"a  is running \(attempt 1\) for .* as pid N", one[0])
         told = json.loads(command("why", "last", "--json")[1])
-        assert [each["key"] for each in told["steps"]] == ["a", "b", "c"]
-        (blocker,) = told["steps"][2]["blockers"]
+        assert [each["key"] for each in told["steps"]] == ["c", "b"]
+        (blocker,) = told["steps"][0]["blockers"]
         assert (blocker["name"], blocker["used"], blocker["limit"], blocker["until"]) == (
             "max_concurrent",
             1,
@@ -204,8 +204,11 @@ def test_a_run_without_waits_says_so(command: Command, own_home: Path) -> None:
 def test_a_long_list_is_cut_and_says_how_to_see_the_rest(command: Command, own_home: Path) -> None:
     with WrittenRun(own_home, *[step(f"s{number}") for number in range(60)], at_once=1):
         out = command("why", "last")[1]
-        assert out.endswith("and 19 more; name a step, or see all with --json\n")
-        assert len(json.loads(command("why", "last", "--json")[1])["steps"]) == 60
+        assert out.endswith("and 19 more; to see one of them, name it\n")
+        assert len(out.splitlines()) == 1 + 2 * 40 + 1
+        told = json.loads(command("why", "last", "--json")[1])
+        assert (len(told["steps"]), told["left_out"]) == (59, 0)
+        assert command("why", "last", "s59")[1].splitlines()[1].startswith("s59  is ready: max_concurrent is full")
 
 
 # --- list ------------------------------------------------------------------------------------------------------------

@@ -89,8 +89,10 @@ def test_a_step_names_the_full_limits_of_its_run_and_who_holds_them(home: Path) 
         assert (holder.step, holder.run, holder.pid, holder.since) == ("a", None, run.pids["a"], run.began)
         assert told.steps["d"].text == "waits for 'a' (running)"
         assert told.steps["d"].ends == "it has succeeded"
-        assert masked(told.steps["a"].text) == "is running (attempt 1) for N s as pid N"
-        assert told.steps["a"].ends == ""
+        assert list(told.steps) == ["c", "d"]
+        runs = why(run.folder, "a").steps["a"]
+        assert masked(runs.text) == "is running (attempt 1) for N s as pid N"
+        assert runs.ends == ""
         assert (told.status, told.job, told.run_id) == ("running", "nightly", run.run_id)
         assert {state.value: count for state, count in told.counts.items() if count} == {
             "ready": 1,
@@ -206,6 +208,13 @@ def test_a_step_that_was_asked_for_by_name_is_the_only_one(home: Path) -> None:
             why(run.folder, "aa")
 
 
+def test_of_many_steps_as_many_are_explained_as_are_asked_for(home: Path) -> None:
+    with WrittenRun(home, step("a"), *[step(f"w{n}", "a") for n in range(3)], step("r"), at_once=1) as run:
+        told = why(run.folder, most=2)
+        assert (list(told.steps), told.left_out) == (["r", "w0"], 2)
+        assert list(why(run.folder).steps) == ["r", "w0", "w1", "w2"]
+
+
 # --- afterwards ------------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +239,8 @@ def test_after_the_run_each_step_says_what_it_had_waited_for_and_who_held_it(hom
             ("pool database", 38.0),
             ("max_concurrent", 3.2),
         ]
-        assert told.steps["big"].text == "succeeded in attempt 1"
+        assert list(told.steps) == ["train"]
+        assert why(run.folder, "big").steps["big"].text == "succeeded in attempt 1"
 
 
 def test_after_a_run_that_was_cut_off_each_step_says_where_it_stood(home: Path) -> None:
