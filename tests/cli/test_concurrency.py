@@ -34,6 +34,15 @@ def concurrency(capfd: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, what obeys a signal has the time to do so."""
+    from executor.instance import stopping
+
+    for name in ("DRIVER_GRACE_S", "STEP_GRACE_S", "KILLED_WAIT_S"):
+        monkeypatch.setattr(stopping, name, 60.0)
+
+
 def masked(text: str) -> str:
     """Times, durations and pids as they differ from run to run."""
     text = re.sub(r"since (\d\d\d\d-\d\d-\d\d )?\d\d:\d\d:\d\d \([^)]*\)", "since TIME", text)
