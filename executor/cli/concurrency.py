@@ -274,10 +274,10 @@ def free(run: str, step: str | None, force: bool, as_json: bool) -> int:
 
     This is never needed: the slots of what has died are taken by whoever waits for them. What lives is left alone, and
     the exit code is 2, unless --force stops it: the driver of the run and its steps; with STEP, the processes of that
-    step, which fails.
+    step, whose attempt ends by that.
     """
     instance = Instance.get()
-    with instance.ledger.view() as view:
+    with instance.ledger.view(configured=False) as view:
         whole = _find_run(instance, view, run)
         claims = {claim.claim: claim for claim in view.claims_of(whole) if step in {None, claim.step}}
         steps = {claim.step for claim in view.claims_of(whole)}
@@ -296,7 +296,7 @@ def free(run: str, step: str | None, force: bool, as_json: bool) -> int:
             }
         )
     else:
-        click.echo(_freed_text(whole, claims, freed))
+        click.echo(_freed_text(whole, claims, freed), nl=bool(freed.claims or freed.stopped or not freed.alive))
     if freed.alive:
         first = claims.get(freed.alive[0])
         whom = f"process {first.pid}, which drives it, lives" if first is not None else "it lives"
@@ -329,7 +329,9 @@ def _freed_text(run: str, claims: dict[int, ClaimView], freed: Freed) -> str:
         what = " and ".join(f"{slots_text(slots)} of pool {printable(pool)}" for pool, slots in claim.needs)
         had = "held" if claim.state == "granted" else "waited for"
         lines.append(f"freed step {printable(claim.step)} of run {run_text(run)}, which {had} {what}")
-    return "\n".join(lines) or f"run {run_text(run)} has left nothing behind"
+    if not lines and not freed.alive:
+        lines.append(f"run {run_text(run)} has left nothing behind")
+    return "\n".join(lines)
 
 
 def _freed_record(claims: dict[int, ClaimView], number: int) -> dict[str, object]:

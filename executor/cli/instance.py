@@ -9,12 +9,14 @@ from executor.cli.lazy import LazyGroup
 #: Where each command is.
 COMMANDS = {
     "concurrency": "executor.cli.concurrency:concurrency",
+    "doctor": "executor.cli.doctor:doctor",
 }
 
 EPILOG = """\b
 Examples:
   executor instance concurrency set database 2
   executor instance concurrency list
+  executor instance doctor
 """
 
 

@@ -20,6 +20,9 @@ COMMANDS = {
     "run": "executor.cli.run:run",
     "list": "executor.cli.listing:list_command",
     "job": "executor.cli.job:job",
+    "runs": "executor.cli.runs:runs",
+    "show": "executor.cli.show:show",
+    "why": "executor.cli.why:why",
     "instance": "executor.cli.instance:instance",
 }
 
@@ -28,6 +31,7 @@ Examples:
   executor run pipeline.py
   executor run pipeline.py --max-concurrent 4 --tag-limit database=warehouse:1
   executor list pipeline.py
+  executor why last
   executor instance concurrency set database 2
 """
 

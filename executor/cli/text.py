@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 RUN_SHOWN = 8
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table: columns as wide as they must be, the last one as long as it likes."""
-    lines = [list(head), *[[printable(cell) for cell in row] for row in rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, keep: int | None = None) -> list[str]:
+    """The lines of a table: columns as wide as they must be.
+
+    ``keep``: of the columns after so many, those in which nothing stands are left out.
+    """
+    always = len(head) if keep is None else keep
+    kept = [column for column in range(len(head)) if column < always or any(row[column] for row in rows)]
+    lines = [[head[column] for column in kept], *[[printable(row[column]) for column in kept] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(kept))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 

@@ -10,7 +10,7 @@ from executor.config.instance_file import settings_file
 from executor.errors import UsageError
 from executor.instance.stopping import stop_run, stop_step
 from executor.ledger.configured import apply_settings
-from executor.ledger.ledger import Ledger
+from executor.ledger.ledger import LEDGER_FILE, Ledger
 from executor.ledger.pools import check_pool_name
 from executor.ledger.views import LedgerView, PoolView
 
@@ -109,9 +109,15 @@ class PoolLedger:
             return view.waiters(pool)
 
     @contextmanager
-    def view(self) -> Iterator[LedgerView]:
-        """The ledger as it is at one moment, for several looks that must fit together."""
-        self._apply()
+    def view(self, *, configured: bool = True) -> Iterator[LedgerView]:
+        """The ledger as it is at one moment, for several looks that must fit together.
+
+        ``configured=False`` is for those whom limits do not concern: a mistake in the file does not stop them.
+        """
+        if configured:
+            self._apply()
+        elif not (self._home / LEDGER_FILE).exists():
+            Ledger(self._home).close()
         with LedgerView(self._home) as view:
             yield view
 
@@ -122,7 +128,7 @@ class PoolLedger:
 
         Nobody has to do this: it happens by itself as soon as somebody wants the slots. What lives is left alone and
         is among ``alive`` in the answer. With ``force`` it is stopped before: the driver of the run and all that is
-        left of its steps, or with ``step`` the processes of that step, which fails.
+        left of its steps, or with ``step`` the processes of that step, whose attempt ends by that.
 
         Args:
             run: the whole id of the run.

@@ -119,7 +119,7 @@ def _refuse_inside_driver(folder: str, held: list[ClaimView]) -> None:
     if inside:
         raise UsageError(
             f"step {held[0].step!r} runs inside of process {inside[0]}, which drives its run, so it cannot be stopped "
-            f"by itself; to stop the whole run: executor instance concurrency free {held[0].run} --force"
+            f"by itself; to stop the whole run: executor instance concurrency free {held[0].run[:8]} --force"
         )
 
 

@@ -200,6 +200,28 @@ class LedgerView:
             return True
         return bool(liveness.live_steps(claim.folder, [claim.claim]))
 
+    # --- for whoever proves that it is in order ----------------------------------------------------------------------
+
+    def check_file(self) -> list[str]:
+        """What SQLite says of the file: ``ok`` alone, or what is damaged."""
+        return [text for (text,) in self._reader.execute("PRAGMA quick_check")]
+
+    def triggers(self) -> set[str]:
+        """The statements that made the triggers, with single blanks."""
+        rows = self._reader.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'")
+        return {" ".join(text.split()) for (text,) in rows}
+
+    def broken_claims(self) -> list[int]:
+        """Claims that cannot be: two with one token, a number or token that was never given, no needs."""
+        rows = self._reader.execute(
+            "SELECT seq FROM claim AS one WHERE seq > (SELECT counter FROM about) "
+            "OR token > (SELECT counter FROM about) "
+            "OR EXISTS (SELECT 1 FROM claim AS other WHERE other.token = one.token AND other.seq <> one.seq) "
+            "OR NOT EXISTS (SELECT 1 FROM need JOIN shape ON shape.id = need.shape WHERE need.shape = one.shape) "
+            "ORDER BY seq"
+        )
+        return [seq for (seq,) in rows]
+
     def _waits(self) -> list[WaitView]:
         since = boot_time_s() - self._aging_s
         views = {view.claim: view for view in self._claims("claim.state = 'waiting' ORDER BY claim.seq")}

@@ -229,6 +229,12 @@ def find_run(home: Path, name: str) -> RunFolder:
     return RunFolder(runs / found[0])
 
 
+def runs_in(home: Path) -> list[RunFolder]:
+    """The folders of all runs in a home folder, the newest first; one listing and one look at each."""
+    runs = home / "runs"
+    return [RunFolder(runs / run_id) for run_id in sorted(_ids(runs), key=lambda run_id: _made_at(runs / run_id))][::-1]
+
+
 def _ids(runs: Path) -> list[str]:
     try:
         names = [path.name for path in runs.iterdir()]

@@ -116,24 +116,28 @@ def processes_of(folder: RunFolder) -> list[Leftover]:
     inside = os.path.realpath(folder.path) + "/"
     return [
         Leftover(pid=pid, command=_command(pid), lane=_lane(file.removeprefix(inside)))
-        for pid, file in _standard_streams(lambda file: file.startswith(inside))
+        for pid, file in _having_open(lambda file: file.startswith(inside), (0, 1, 2))
     ]
 
 
 def processes_of_claims(folder: str, claims: Iterable[int]) -> list[Leftover]:
     """The processes that work on these claims of the ledger, in this folder of a run.
 
-    They have the files open on which the claims are locked.
+    They have the files open on which the claims are locked: as standard streams, or as any other where the step runs
+    inside of its driver's process.
     """
     real = {os.path.realpath(file) for files in liveness.live_steps(folder, claims).values() for file in files}
     return [
         Leftover(pid=pid, command=_command(pid), lane=_lane(file.rpartition("/")[2]))
-        for pid, file in (_standard_streams(real.__contains__) if real else ())
+        for pid, file in (_having_open(real.__contains__, None) if real else ())
     ]
 
 
-def _standard_streams(is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
-    """Each other process that has a wanted file as stdin, stdout or stderr, and the first such file."""
+def _having_open(is_wanted: Callable[[str], bool], fds: Iterable[int] | None) -> Iterator[tuple[int, str]]:
+    """Each other process that has a wanted file open as one of these descriptors, and the first such file.
+
+    None: as any descriptor.
+    """
     try:
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
     except FileNotFoundError:  # no Linux
@@ -141,9 +145,18 @@ def _standard_streams(is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, s
     for pid in sorted(pids):
         if pid == os.getpid():
             continue
-        file = next((name for fd in (0, 1, 2) if is_wanted(name := _open_file(pid, fd))), None)
+        file = next(
+            (name for fd in (_fds(pid) if fds is None else fds) if is_wanted(name := _open_file(pid, fd))), None
+        )
         if file is not None:
             yield pid, file
+
+
+def _fds(pid: int) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  (names are all it needs)
+    except OSError:  # it is gone, or belongs to somebody else
+        return []
 
 
 def _open_file(pid: int, fd: int) -> str:

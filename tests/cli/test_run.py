@@ -251,11 +251,24 @@ def test_the_jobs_and_assets_of_a_file_are_listed(executor, jobs: str, write) ->
         "assets.py",
         "from executor import asset\n\n@asset(group_name='g', tags={'a': 'b'})\ndef orders():\n    '''All orders.'''\n",
     )
-    assert executor("list", jobs).stdout == "jobs:\n  good     Adds rows up.\n  bad\n  endless\n"
-    assert executor("list", "assets.py").stdout == "jobs:\n  assets\nassets:\n  orders  All orders.\n"
+    assert executor("list", jobs).stdout == (
+        "jobs:\n  good     Adds rows up.\n  bad\n  endless\n"
+        "steps of good with pools or tags:\n  step  tags\n  load  database=warehouse\n"
+        "steps of bad with pools or tags:\n  step  tags\n  load  database=warehouse\n"
+    )
+    assert executor("list", "assets.py").stdout == (
+        "jobs:\n  assets\nassets:\n  orders  All orders.\n"
+        "steps of assets with pools or tags:\n  step    tags\n  orders  a=b\n"
+    )
     record = json.loads(executor("list", "-m", "assets", "--json").stdout)
     assert record == {
-        "jobs": [{"name": "assets", "description": None}],
+        "jobs": [
+            {
+                "name": "assets",
+                "description": None,
+                "steps": [{"key": "orders", "pools": {}, "tags": {"a": "b"}, "priority": 0}],
+            }
+        ],
         "assets": [{"key": "orders", "description": "All orders.", "group": "g", "tags": {"a": "b"}}],
     }
 

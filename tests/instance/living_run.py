@@ -21,10 +21,13 @@ ROOT = Path(__file__).parents[2]
 class LivingRun:
     """A run that holds what it can of ``claims``: ``{"step": "load", "pools": {"db": 1}, "priority": 0}``."""
 
-    def __init__(self, home: Path, run: str, *claims: dict[str, Any], ignore_term: bool = False) -> None:
+    def __init__(
+        self, home: Path, run: str, *claims: dict[str, Any], ignore_term: bool = False, inside: bool = False
+    ) -> None:
+        """``inside``: the steps run inside of the driver's process, as with the in-process executor."""
         self.run = run
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(home), run, json.dumps(claims), str(int(ignore_term))],
+            [sys.executable, __file__, str(home), run, json.dumps(claims), str(int(ignore_term)), str(int(inside))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,7 +68,7 @@ class LivingRun:
         self.end()
 
 
-def _drive(home: Path, run: str, claims: list[dict[str, Any]], *, ignore_term: bool) -> None:
+def _drive(home: Path, run: str, claims: list[dict[str, Any]], *, ignore_term: bool, inside: bool) -> None:
     from executor.ledger.ledger import Ledger
     from executor.ledger.liveness import take_step_lock
     from executor.ledger.requests import Changes, Request, needs_of
@@ -88,6 +91,9 @@ def _drive(home: Path, run: str, claims: list[dict[str, Any]], *, ignore_term: b
         workers = {}
         for lane, (claim, request) in enumerate(zip(outcome.filed, requests, strict=True)):
             if claim not in granted:
+                continue
+            if inside:
+                assert take_step_lock(home, owner.id, str(folder.lane_log(lane)), claim) is not None  # kept open
                 continue
             told = os.pipe()
             pid = os.fork()
@@ -112,4 +118,10 @@ def _drive(home: Path, run: str, claims: list[dict[str, Any]], *, ignore_term: b
 
 
 if __name__ == "__main__":
-    _drive(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), ignore_term=sys.argv[4] == "1")
+    _drive(
+        Path(sys.argv[1]),
+        sys.argv[2],
+        json.loads(sys.argv[3]),
+        ignore_term=sys.argv[4] == "1",
+        inside=sys.argv[5] == "1",
+    )

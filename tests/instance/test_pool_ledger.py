@@ -41,6 +41,15 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, what obeys a signal has the time to do so."""
+    from executor.instance import stopping
+
+    for name in ("DRIVER_GRACE_S", "STEP_GRACE_S", "KILLED_WAIT_S"):
+        monkeypatch.setattr(stopping, name, 60.0)
+
+
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +209,6 @@ def test_force_stops_the_driver_and_what_is_left_of_its_steps(
 
     if stubborn:
         monkeypatch.setattr(stopping, "DRIVER_GRACE_S", 0.2)
-        monkeypatch.setattr(stopping, "KILLED_WAIT_S", 60.0)
     ledger.set_limit("db", 1)
     with LivingRun(
         instance.home,
@@ -244,6 +252,18 @@ def test_force_on_one_step_stops_that_step_alone(
         assert run.process.poll() is None
         # The slot went to the next one in the same transaction.
         assert [claim.step for claim in ledger.holders("db")] == ["save", "next"]
+
+
+def test_a_step_inside_of_its_drivers_process_cannot_be_stopped_by_itself(
+    instance: Instance, ledger: PoolLedger
+) -> None:
+    with LivingRun(instance.home, RUN_A, {"step": "load", "pools": {"db": 1}}, inside=True) as run:
+        with pytest.raises(UsageError, match=f"step 'load' runs inside of process {run.pid}, which drives its run"):
+            ledger.free(RUN_A, "load", force=True)
+        assert run.process.poll() is None
+        assert ledger.pool("db").held == 1
+        assert ledger.free(RUN_A, force=True).stopped == (run.pid,)
+        assert ledger.pool("db").held == 0
 
 
 def test_a_claim_that_waits_can_be_taken_away_by_force(instance: Instance, ledger: PoolLedger) -> None:

@@ -1,0 +1,131 @@
+"""Looks at everything that limits of pools rest on: versions, home folder, file system, settings, and the ledger."""
+
+from __future__ import annotations
+
+import platform
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from executor import __version__
+from executor.config.instance_file import read_instance_settings
+from executor.database.place import file_system_of, is_remote
+from executor.database.sqlite import sqlite_version
+from executor.errors import ConfigError, ExecutorError, UnmetRequirement
+from executor.instance.trial import try_folder
+from executor.ledger.ledger import LEDGER_FILE
+from executor.ledger.proof import Finding, prove
+from executor.ledger.views import LedgerView
+from executor.ledger.watch import CloseWatch
+from executor.runs.home import open_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Whoever waits takes back what a dead run held within milliseconds, and looks for it once a second in any case. So what
+# is still wrong after this long is not on its way to be mended.
+SECOND_LOOK_S = 2.5
+
+
+def examine(home: Path | None = None) -> Iterator[Finding]:
+    """One finding after the other, of the home folder that runs use where no other is given.
+
+    It is made if it is not there.
+    """
+    yield _versions()
+    yield _sqlite()
+    try:
+        path = open_home(home)
+    except UnmetRequirement as error:
+        yield Finding(name="home", level="problem", text=str(error))
+        return
+    yield Finding(
+        name="home", level="ok", text=f"{path}, mode {stat.S_IMODE(path.stat().st_mode):o}; only you may write there"
+    )
+    kind = file_system_of(path)
+    remote = is_remote(kind)
+    yield _place(kind, remote=remote)
+    yield _notices()
+    yield from _settings(path)
+    if not remote:
+        yield from try_folder(path)
+    yield from _ledger(path)
+
+
+def _versions() -> Finding:
+    text = f"executor {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
+    return Finding(name="versions", level="ok", text=text)
+
+
+def _sqlite() -> Finding:
+    version, affected = sqlite_version()
+    if not affected:
+        return Finding(name="SQLite", level="ok", text=f"SQLite {version}, without the WAL-reset bug")
+    return Finding(
+        name="SQLite",
+        level="ok",
+        text=f"SQLite {version} has the WAL-reset bug (mended in 3.44.6, 3.50.7 and 3.51.3), which can damage a "
+        "database when a checkpoint races with a commit; it does not concern the ledger, where both happen under "
+        "ledger.lock, as long as no other program writes to ledger.db",
+    )
+
+
+def _place(kind: str, *, remote: bool) -> Finding:
+    if remote:
+        return Finding(
+            name="file system",
+            level="problem",
+            text=f"the home folder is on a file system of kind {kind}, where others may not see this machine's locks",
+            fix="set EXECUTOR_HOME to a folder on a local disk of this machine, such as one in /var/tmp",
+        )
+    return Finding(name="file system", level="ok", text=f"{kind or 'of a kind that cannot be known'}, of this machine")
+
+
+def _notices() -> Finding:
+    try:
+        CloseWatch().close()
+    except OSError as error:
+        return Finding(
+            name="inotify",
+            level="note",
+            text=f"the kernel gives no notices of ends ({error.strerror}), so a run that waits looks once a second",
+            fix="as root: sysctl fs.inotify.max_user_instances=1024",
+        )
+    return Finding(name="inotify", level="ok", text="the kernel gives notices when a process ends")
+
+
+def _settings(home: Path) -> Iterator[Finding]:
+    try:
+        settings = read_instance_settings(home)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(name="settings", level="problem", text=problem, fix="correct that line")
+        return
+    for notice in settings.notices:
+        yield Finding(name="settings", level="note", text=notice)
+    if settings.file is None:
+        yield Finding(name="settings", level="ok", text="there is no executor.yaml")
+        return
+    ignored = f"; not used by this version: {', '.join(settings.ignored)}" if settings.ignored else ""
+    yield Finding(name="settings", level="ok", text=f"{settings.file} has no mistakes{ignored}")
+
+
+def _ledger(home: Path) -> Iterator[Finding]:
+    if not (home / LEDGER_FILE).exists():
+        yield Finding(name="ledger", level="ok", text="there is no ledger yet; the first run makes it")
+        return
+    try:
+        found = _look(home)
+        if any(finding.is_problem for finding in found):
+            time.sleep(SECOND_LOOK_S)  # a death, or a grant, may have been on its way to be noticed
+            found = _look(home)
+    except ExecutorError as error:
+        yield Finding(name="ledger", level="problem", text=str(error))
+        return
+    yield from found
+
+
+def _look(home: Path) -> list[Finding]:
+    with LedgerView(home) as view:
+        return prove(home, view)

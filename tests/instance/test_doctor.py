@@ -1,0 +1,310 @@
+"""``doctor``: a ledger in order is said to be; each thing that is not is found, with what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from living_run import LivingRun
+
+from executor import Instance
+from executor.instance import doctor, trial
+from executor.instance.doctor import examine
+from executor.ledger.ledger import Ledger
+from executor.ledger.proof import Finding
+
+RUN_A = "aaaaaaaa-0000-4000-8000-000000000000"
+RUN_B = "bbbbbbbb-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return Instance.get(tmp_path / "home").home
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the trial, and without waiting for the second look: for what is never mended."""
+    monkeypatch.setattr(doctor, "try_folder", lambda home: iter(()))
+    monkeypatch.setattr(doctor, "SECOND_LOOK_S", 0.0)
+
+
+def wrong(home: Path) -> list[Finding]:
+    """What is not in order, or is worth a note."""
+    return [finding for finding in examine(home) if finding.level != "ok"]
+
+
+# --- in order --------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_home_is_in_order_and_nothing_is_left_in_it(home: Path) -> None:
+    before = sorted(os.listdir(home))
+    found = list(examine(home))
+    assert {finding.level for finding in found} == {"ok"}
+    assert [finding.name for finding in found] == [
+        *("versions", "SQLite", "home", "file system", "inotify", "settings"),
+        *["trial"] * 4,
+        "ledger",
+    ]
+    assert found[-1].text == "there is no ledger yet; the first run makes it"
+    assert sorted(os.listdir(home)) == before
+
+
+def test_a_ledger_in_use_is_in_order(home: Path) -> None:
+    Instance.get(home).ledger.set_limit("db", 1)
+    with (
+        LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}),
+        LivingRun(home, RUN_B, {"step": "next", "pools": {"db": 1}}),
+    ):
+        found = list(examine(home))
+    assert wrong_of(found) == []
+    texts = [finding.text for finding in found]
+    assert "2 runs and 1 lease, none without a living owner" in texts
+    assert "1 pool, none above its limit" in texts
+
+
+def wrong_of(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.level != "ok"]
+
+
+def test_the_version_of_sqlite_says_whether_its_bug_concerns_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "sqlite_version", lambda: ("3.40.1", True))
+    assert "SQLite 3.40.1 has the WAL-reset bug" in doctor._sqlite().text
+    assert "it does not concern the ledger" in doctor._sqlite().text
+    monkeypatch.setattr(doctor, "sqlite_version", lambda: ("3.51.3", False))
+    assert doctor._sqlite().text == "SQLite 3.51.3, without the WAL-reset bug"
+
+
+# --- the place and the settings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_file_system_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "file_system_of", lambda path: "nfs4")
+    (finding,) = wrong(home)
+    assert finding.is_problem
+    assert finding.text.startswith("the home folder is on a file system of kind nfs4")
+    assert "EXECUTOR_HOME" in finding.fix
+
+
+def test_a_home_that_others_may_write_into_is_a_problem_and_the_last_word(home: Path) -> None:
+    home.chmod(0o777)
+    (finding,) = wrong(home)
+    assert finding.is_problem
+    assert "chmod go-w" in finding.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_wrong_in_the_settings_is_told_beside_the_rest(home: Path) -> None:
+    (home / "executor.yaml").write_text("concurrency: {pools: {default_limit: x, limts: {}}}\nstorage: {}\n")
+    found = wrong(home)
+    assert [(finding.name, finding.level) for finding in found] == [("settings", "problem")] * 2
+    (home / "executor.yaml").write_text("concurrency: {runs: {max_concurrent_runs: 3}}\nstorage: {}\n")
+    found = list(examine(home))
+    assert [(finding.name, finding.level) for finding in wrong_of(found)] == [("settings", "note")]
+    assert any(finding.text.endswith("has no mistakes; not used by this version: storage") for finding in found)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_kernel_without_notices_is_a_note(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(doctor, "CloseWatch", none_left)
+    (finding,) = wrong(home)
+    assert (finding.level, finding.name) == ("note", "inotify")
+    assert "fs.inotify.max_user_instances" in finding.fix
+
+
+# --- the trial -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (("liveness", "owner_is_alive", lambda home, owner: False), "a lock that another process holds is not seen"),
+        (("bell", "ring", lambda home, owner: False), "a FIFO that another process reads cannot be written"),
+    ],
+)
+def test_a_file_system_on_which_something_does_not_work_is_found_by_trying(
+    home: Path, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, str, object], said: str
+) -> None:
+    module, name, instead = broken
+    monkeypatch.setattr(getattr(trial, module), name, instead)
+    problems = [finding for finding in trial.try_folder(home) if finding.is_problem]
+    assert len(problems) == 1
+    assert said in problems[0].text
+    assert list(home.glob("trial-*")) == []
+
+
+def test_locks_that_do_not_exclude_are_found_by_trying(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from executor.database.lock import FileLock
+
+    monkeypatch.setattr(FileLock, "acquire", lambda self, timeout_s, shared=False: None)
+    monkeypatch.setattr(FileLock, "release", lambda self: None)
+    (problem,) = [finding for finding in trial.try_folder(home) if finding.is_problem]
+    assert "two processes held one lock at the same time" in problem.text
+
+
+def test_a_second_process_that_fails_is_told_with_its_last_words(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXECUTOR_CRASH_POINTS", "no such point")
+    (problem,) = trial.try_folder(home)
+    assert "the second process failed: ValueError: EXECUTOR_CRASH_POINTS" in problem.text
+
+
+# --- the ledger ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_dead_run_left_is_a_note_while_nobody_waits_for_it(home: Path) -> None:
+    LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}).end()
+    (finding,) = wrong(home)
+    assert (finding.level, finding.name) == ("note", "owners")
+    assert "has died and left 1 claim; the next who needs it, or the next run, takes it back" in finding.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_dead_run_left_is_a_problem_if_those_who_wait_do_not_take_it(home: Path) -> None:
+    Instance.get(home).ledger.set_limit("db", 1)
+    dead = LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}})
+    with LivingRun(home, RUN_B, {"step": "next", "pools": {"db": 1}}):  # which listens to nobody
+        dead.end()
+        problems = [finding for finding in examine(home) if finding.is_problem]
+    assert len(problems) == 1
+    assert "has died, and those who wait for pool 'db' have not taken its slots back" in problems[0].text
+    assert problems[0].fix == "executor instance concurrency free aaaaaaaa"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_step_that_outlived_its_run_is_a_note_with_what_to_do(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        run.kill()
+        (finding,) = wrong(home)
+    assert finding.level == "note"
+    assert "a process of step 'load' has outlived run aaaaaaaa" in finding.text
+    assert finding.fix == "to end it: executor instance concurrency free aaaaaaaa --force"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_limit_below_what_is_held_is_a_note(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 2}}):
+        Instance.get(home).ledger.set_limit("db", 1)
+        (finding,) = wrong(home)
+    assert (finding.level, finding.name) == ("note", "limits")
+    assert "2 slots of pool 'db' are held and its limit is 1: it was lowered after they were granted" in finding.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_whose_bell_is_gone_is_a_problem(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        bell = home / "bell" / run.owner
+        bell.unlink()
+        (gone,) = wrong(home)
+        os.mkfifo(bell)
+        (unread,) = wrong(home)
+        bell.unlink()
+        bell.write_text("")
+        (no_bell,) = wrong(home)
+    for finding in (gone, unread, no_bell):
+        assert finding.is_problem
+        assert "its bell is gone" in finding.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lock_file_without_a_row_is_a_note_or_a_problem_if_it_is_locked(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        (home / "own" / "0123.lock").touch()
+        (stray,) = wrong(home)
+        assert (stray.level, stray.name) == ("note", "locks")
+        (home / "own" / "0123.lock").unlink()
+        with Ledger(home) as ledger:
+            ledger.database.execute("DELETE FROM claim")
+            ledger.database.execute("DELETE FROM owner")
+        (unknown,) = wrong(home)
+        assert unknown.is_problem
+        assert f"own/{run.owner}.lock, and the ledger does not know it" in unknown.text
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["DROP TRIGGER claim_granted"], "the triggers that undo a grant above a limit are missing"),
+        (["UPDATE claim SET token = (SELECT max(token) FROM claim) WHERE token > 0"], "have a token twice"),
+        (["UPDATE about SET counter = 1"], "one that was never given"),
+        (["DELETE FROM need"], "no needs"),
+        (
+            ["UPDATE claim SET owner = 'nobody' WHERE step = 'load'"],
+            "the claim of step 'load' of run aaaaaaaa has no owner",
+        ),
+        (["UPDATE claim SET state = 'waiting', token = NULL WHERE step = 'load'"], "waits, and nothing is in its way"),
+    ],
+)
+def test_rows_that_cannot_be_are_found(home: Path, statements: list[str], said: str) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}, {"step": "save", "pools": {"db": 1}}):
+        with Ledger(home) as ledger:
+            for statement in statements:
+                ledger.database.execute(statement)
+        problems = [finding for finding in examine(home) if finding.is_problem]
+    assert said in " ".join(finding.text for finding in problems)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_damaged_file_is_a_problem(home: Path) -> None:
+    with Ledger(home):
+        pass
+    (home / "ledger.db").write_bytes(b"no database" * 1000)
+    (finding,) = wrong(home)
+    assert finding.is_problem
+    assert "is damaged" in finding.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_somebody_who_holds_the_lock_and_does_not_go_on_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from executor.database import sqlite
+
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.0)
+    with Ledger(home) as ledger:
+        ledger.database.lock.acquire(10.0)
+        (finding,) = wrong(home)
+        ledger.database.lock.release()
+    assert finding.is_problem
+    assert f"process {os.getpid()} holds it and does not go on" in finding.text
+
+
+def test_a_problem_that_is_gone_at_a_second_look_is_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "try_folder", lambda home: iter(()))
+    with Ledger(home):
+        pass
+    (home / "own" / "stray.lock").touch()
+    looks: list[str] = []
+
+    def prove(path: Path, view: object) -> list[Finding]:
+        looks.append("look")
+        return [Finding(name="x", level="problem" if len(looks) == 1 else "ok", text="x")]
+
+    slept: list[float] = []
+    monkeypatch.setattr(doctor, "prove", prove)
+    monkeypatch.setattr(doctor.time, "sleep", slept.append)
+    assert wrong(home) == []
+    assert (len(looks), slept) == (2, [doctor.SECOND_LOOK_S])
+
+
+def test_looking_changes_no_byte_of_the_ledger(home: Path) -> None:
+    Instance.get(home).ledger.set_limit("db", 1)
+    LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}).end()
+    shutil.copy(home / "ledger.db", home / "before.db")
+    rows = sqlite3.connect(home / "ledger.db").execute("SELECT * FROM claim").fetchall()
+    list(examine(home))
+    assert sqlite3.connect(home / "ledger.db").execute("SELECT * FROM claim").fetchall() == rows
+    assert (home / "ledger.db").read_bytes() == (home / "before.db").read_bytes()
+
+
+def test_a_run_that_is_stopped_lives(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        os.kill(run.pid, signal.SIGSTOP)
+        assert wrong_of(list(examine(home))) == []
