@@ -463,6 +463,24 @@ def thread_that_ends() -> int:
 
 
 @op
+def thread_that_exits() -> int:
+    thread = threading.Thread(target=sys.exit, args=(3,))
+    thread.start()
+    thread.join()
+    return 1
+
+
+@op
+def thread_that_exits_after_the_result() -> int:
+    def work() -> None:
+        time.sleep(0.02)
+        sys.exit(3)
+
+    threading.Thread(target=work).start()
+    return 1
+
+
+@op
 def exit_handler() -> int:
     atexit.register(lambda: print("handler ran", flush=True))
     return 1

@@ -93,6 +93,13 @@ def test_a_thread_that_ends_in_time_is_waited_for() -> None:
     assert result.folder.lane_log(0).read_text() == "thread done\n"
 
 
+def test_a_thread_that_calls_sys_exit_after_the_result_changes_nothing() -> None:
+    result = run(ops.thread_that_exits_after_the_result, "one-shot-fork")
+    step = attempt(result, "thread_that_exits_after_the_result")
+    assert (result.success, step.lingered, step.exit_code) == (True, False, 0)
+    assert result.folder.lane_log(0).read_text() == ""
+
+
 def test_an_exit_handler_runs_in_its_own_process() -> None:
     result = run(ops.exit_handler, "one-shot-fork")
     assert attempt(result, "exit_handler").exit_code == 0
