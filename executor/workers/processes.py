@@ -198,7 +198,7 @@ class ProcessWorkers:
             _, worker = self._ending.popleft()
             if worker.task is not None and worker.task.reported:
                 self._kill(worker.task)
-            elif worker.task is not None:
+            elif worker.task is not None and not process.is_exiting(worker.pid):  # else its template tells how it died
                 self._give_up(worker, CLOSED)
         if self._stopping:
             for task in self._tasks.values():

@@ -76,6 +76,14 @@ def test_a_process_that_forks_itself_away_is_caught(kind: str) -> None:
     assert attempt(result, "storm").lingered
 
 
+def test_the_storm_of_a_process_that_takes_long_to_end_is_not_taken_for_that_of_another(tmp_path: Path) -> None:
+    """While a process exits, the kernel gives its orphans past it to the template, although it is not dead yet."""
+    several = [ops.storm_of_a_process_that_takes_long_to_end, ops.ends_while_the_other_takes_long_to_end]
+    result = run(several, "one-shot-fork", tags={"folder": tmp_path})
+    assert result.success, result.failures
+    assert attempt(result, "storm_of_a_process_that_takes_long_to_end").lingered
+
+
 @pytest.mark.usefixtures("little_time_to_end")
 def test_a_thread_that_never_ends_delays_no_result() -> None:
     result = run([ops.thread_without_end, ops.one], "one-shot-fork", max_concurrent=1)
