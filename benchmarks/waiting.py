@@ -43,9 +43,12 @@ if TYPE_CHECKING:
 GROUP = "waiting"
 AT_MOST_PERCENT = 0.5
 
-# From the begin of the sleep to the begin of the window, and from its end to the end of the sleep: so long a start
-# may still keep a driver busy, and so early an observer may be late. Both with room.
+# From the begin of the sleep to the begin of the window, and from its end to the end of the time that was asked for: so
+# long a start may still keep a driver busy, with room.
 EDGE_S = 0.5
+
+# An observer on a busy machine may be late by so much. The program is killed when it was looked at.
+LATE_S = 600.0
 
 # Dagster needs half a minute to begin a run of so many steps on a slow machine.
 BEGIN_WITHIN_S = 120.0
@@ -100,7 +103,7 @@ def _observed(kind: str, seconds: float, waiters: int) -> Callable[[Path], Figur
         os.mkfifo(fifo)
         with (folder / "output").open("wb") as output:
             program = subprocess.Popen(
-                [sys.executable, str(HERE / "waits.py"), kind, str(seconds), str(waiters)],
+                [sys.executable, str(HERE / "waits.py"), kind, str(seconds + LATE_S), str(waiters)],
                 env=environment(home) | {"BEGUN": str(fifo)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

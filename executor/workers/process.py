@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
+#: Of the flags in ``/proc/<pid>/stat``, see ``include/linux/sched.h``.
+_PF_EXITING = 0x4
+
 
 #: ``prctl(2)``, looked up once: the template does so before it forks, and workers inherit it.
 _prctl: Callable[[int, int, int, int, int], int] | None = None
@@ -58,6 +61,10 @@ def adopt_orphans() -> None:
     load()(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+# The kernel gives a page at a time at most; what is shorter than this was not cut off.
+WHOLE_BYTES = 4000
+
+
 class Children:
     """The direct children of this process, which has one thread; ended ones that were not waited for are among them."""
 
@@ -67,10 +74,10 @@ class Children:
 
     def pids(self) -> list[int]:
         """Their process ids, in the order of their start."""
-        data = os.pread(self.fd, 1 << 16, 0)
-        if len(data) == 1 << 16:  # a process with ten thousand children: read on
-            while more := os.pread(self.fd, 1 << 16, len(data)):
-                data += more
+        data = part = os.pread(self.fd, 1 << 16, 0)
+        while len(part) > WHOLE_BYTES:
+            part = os.pread(self.fd, 1 << 16, len(data))
+            data += part
         return [int(word) for word in data.split()]
 
 
@@ -107,9 +114,17 @@ def group_and_session(pid: int) -> tuple[int, int]:
         return 0, 0
 
 
-def has_ended(child: int) -> bool:
-    """Whether a child of this process has ended; it is not waited for."""
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def is_exiting(pid: int) -> bool:
+    """Whether a process is on its way out, or gone.
+
+    From the first moment of that way the kernel gives its orphans to others, long before it can be waited for.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(int(fields[6]) & _PF_EXITING)
 
 
 class Usage:

@@ -200,7 +200,7 @@ class ProcessWorkers:
             _, lane, task = self._ending.popleft()
             if lane.task is task and task.reported:
                 self._kill(task)
-            elif lane.task is task:
+            elif lane.task is task and not process.is_exiting(lane.pid):  # else its template tells how it died
                 self._give_up(lane, CLOSED)
         if self._stopping:
             for task in self._tasks.values():

@@ -336,9 +336,9 @@ class Template:
         return None
 
     def _owners_of(self, orphan: int, ending: _Child) -> list[_Child]:
-        """Who may have left it: the worker in whose group it is, or those known by its session, or all that are dead.
+        """Who may have left it: the worker in whose group it is, or those known by its session, or all that are dying.
 
-        Of several that died at once each then waits for it, since no slot may be free while a process of it lives.
+        Of several that die at once each then waits for it, since no slot may be free while a process of it lives.
         """
         group, session = process.group_and_session(orphan)
         owner = self._workers.get(group)
@@ -348,7 +348,7 @@ class Template:
             return self._sessions[session]
         else:
             others = (child for child in self._workers.values() if child is not ending)
-            owners = [ending, *[child for child in others if child.ended or process.has_ended(child.pid)]]
+            owners = [ending, *[child for child in others if child.ended or process.is_exiting(child.pid)]]
         if session != self._pid:
             self._sessions[session] = owners
         return owners
@@ -373,8 +373,11 @@ class Template:
     def _kill_rest(self, worker: _Child) -> None:
         worker.kill_at, worker.killed = None, True
         process.signal_group(worker.pid, signal.SIGKILL)
-        for pid in worker.left:
-            process.signal_one(pid, signal.SIGKILL)
+        for pid, owners in self._orphans.values():
+            if pid in worker.left:
+                process.signal_one(pid, signal.SIGKILL)
+                for owner in owners:
+                    owner.killed = True
 
     def _report(self, worker: _Child) -> None:
         _, ended, usage = os.wait4(worker.pid, 0)

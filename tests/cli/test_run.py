@@ -109,7 +109,8 @@ def gone(pid: int) -> bool:
 def test_a_run_is_one_line_per_event_and_a_summary(executor, jobs: str) -> None:
     ended = executor("run", jobs, "-j", "good")
     assert (ended.returncode, ended.stderr) == (0, "")
-    lines = ended.stdout.splitlines()
+    # on a busy machine a worker may not have ended when it is not waited for any more, and there is a line about that
+    lines = [line for line in ended.stdout.splitlines() if "outlived its end" not in line]
     said = [line[14:].split(" (")[0].split(" in ")[0] for line in lines[1:5]]
     assert said == ["load  started", "load  succeeded", "total  started", "total  succeeded"]
     assert "of job good started: 2 steps, at most " in lines[0]

@@ -140,9 +140,12 @@ def test_ctrl_c_stops_the_run_and_its_steps(terminal, own_home: Path) -> None:
     assert len(asked) == 1
 
 
-def test_ctrl_c_twice_kills_what_does_not_stop(terminal) -> None:
+def test_ctrl_c_twice_kills_what_does_not_stop(terminal, own_home: Path) -> None:
     shown = terminal("-j", "deaf")
     step = int(shown.wait_for(r"started \(attempt 1, pid (\d+)").group(1))
+    log = find_run(own_home, "last").lane_log(0)
+    while not log.exists() or "deaf now" not in log.read_text():  # before that it would stop like any other
+        os.sched_yield()
     shown.press(CTRL_C)
     shown.wait_for("run is asked to stop")
     shown.press(CTRL_C)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import faulthandler
+import mmap
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 from executor import Failure, In, Nothing, OpExecutionContext, Out, Output, RetryPolicy, RetryRequested, job, op
+from executor.workers import process
 from executor.workers.exec_template import THREAD_VARIABLES
 from executor.workers.explain import StepInterrupted
 
@@ -441,6 +443,38 @@ def storm() -> None:
             time.sleep(0.001)
 
 
+kept: list[object] = []
+
+
+@op
+def storm_of_a_process_that_takes_long_to_end(context: OpExecutionContext) -> None:
+    """Has so much memory to give back that its storm goes on while it is neither running nor gone."""
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            if os.fork():
+                os._exit(0)
+            time.sleep(0.001)
+    memory = mmap.mmap(-1, 300 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for page in range(0, len(memory), mmap.PAGESIZE):
+        memory[page] = 1
+    kept.append(memory)  # until the process ends
+    (folder_of(context) / "pid").write_text(str(os.getpid()))
+
+
+@op
+def ends_while_the_other_takes_long_to_end(context: OpExecutionContext) -> None:
+    path, template = folder_of(context) / "pid", os.getppid()
+    while not (path.exists() and (pid := path.read_text())):
+        time.sleep(0.001)
+    while not process.is_exiting(int(pid)):
+        pass
+    children = Path(f"/proc/{template}/task/{template}/children")
+    while all(process.group_and_session(int(child))[1] in {template, 0} for child in children.read_text().split()):
+        pass
+
+
 @op
 def leaves_a_child() -> int:
     return subprocess.Popen(["sleep", str(LONG_S)]).pid
@@ -457,6 +491,24 @@ def thread_that_ends() -> int:
     def work() -> None:
         time.sleep(0.02)
         print("thread done", flush=True)
+
+    threading.Thread(target=work).start()
+    return 1
+
+
+@op
+def thread_that_exits() -> int:
+    thread = threading.Thread(target=sys.exit, args=(3,))
+    thread.start()
+    thread.join()
+    return 1
+
+
+@op
+def thread_that_exits_after_the_result() -> int:
+    def work() -> None:
+        time.sleep(0.02)
+        sys.exit(3)
 
     threading.Thread(target=work).start()
     return 1

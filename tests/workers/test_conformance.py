@@ -150,6 +150,17 @@ def test_whatever_a_step_raises_is_its_failure(kind: str, name: str, expected: t
     assert result.step("one").success
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in-process: pytest would tell it
+def test_sys_exit_in_a_thread_of_a_step_is_the_end_of_that_thread_alone(kind: str) -> None:
+    """As it is in any Python program: nothing is printed, and the exit code goes nowhere."""
+    result = run([ops.thread_that_exits, ops.one], kind, max_concurrent=1)
+    assert result.success, result.failures
+    assert result.output_for_node("thread_that_exits") == 1
+    if kind != "in-process":
+        assert output_of(result, "thread_that_exits") == ""
+        assert attempt(result, "thread_that_exits").exit_code in {None, 0}
+
+
 def test_a_message_without_end_is_cut(kind: str) -> None:
     result = run(ops.raises_a_long_text, kind)
     error = result.step("raises_a_long_text").error

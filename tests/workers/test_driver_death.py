@@ -93,6 +93,26 @@ def test_workers_die_when_driver_and_template_are_killed_together_and_what_is_le
         os.waitpid(pid, 0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_of_a_stopped_template_outlive_their_driver_until_it_is_continued(
+    kind: str, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    """It is told of the driver's death and cannot act on it; and nobody else may kill what it holds together."""
+    with start("waits_with_stubborn_children", kind, mailbox, folder=tmp_path, stop_grace_s=LONG_S) as program:
+        strays = set(map(int, mailbox.wait(3)))
+        below = descendants(program.pid)
+        (template,) = {pid for pid in below if os.getsid(pid) == pid} - strays
+        os.kill(template, signal.SIGSTOP)
+        wait_until(lambda: state(template) == "T", "the template has stopped")
+        program.kill()
+        program.wait()
+        assert state(template) == "T"
+        living = {pid for pid in below if not is_gone(pid)}
+        assert {template, *strays} < living, "and the worker of the step"
+        os.kill(template, signal.SIGCONT)
+        wait_until(lambda: all(map(is_gone, below)), "all are gone")
+
+
 def test_a_driver_that_is_killed_while_its_template_starts_leaves_nothing(
     mailbox: Mailbox, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ from executor.scheduler.events import (
 from executor.scheduler.states import StepState
 
 KINDS = ["one-shot-fork", "three-per-worker-fork", "unlimited-fork"]
+FRESH_KINDS = ["one-shot-forkserver", "three-per-worker-forkserver", "unlimited-forkserver"]
 SHORT, LONG = 100, 10_000
+FRESH = 24  # fewer: each has a fresh interpreter
 DONE = {StepState.SUCCEEDED, StepState.SKIPPED}
 
 
@@ -138,14 +141,14 @@ def check(result: RunResult, trace: Path, *, interrupted: bool) -> None:
             assert not any(name == key for name, _ in begun)
 
 
-def run_one(seed: int, folder: Path) -> None:
-    """One random run."""
+def run_one(seed: int, folder: Path, kinds: Sequence[str] = KINDS) -> None:
+    """One random run, on one of these kinds of worker."""
     chance = random.Random(seed)
     mischief = Mischief(chance)
     graph = random_job(chance)
     trace = folder / f"trace-{seed}"
     limit = chance.randint(1, 4)
-    result = run(graph, chance.choice(KINDS), tags={"trace": trace}, on_event=mischief, max_concurrent=limit)
+    result = run(graph, chance.choice(kinds), tags={"trace": trace}, on_event=mischief, max_concurrent=limit)
     check(result, trace, interrupted=mischief.interrupted)
 
 
@@ -154,6 +157,13 @@ def test_random_runs_end_and_tell_the_truth(part: int, tmp_path: Path) -> None:
     for seed in range(part * SHORT // 4, (part + 1) * SHORT // 4):
         print("seed", seed)
         run_one(seed, tmp_path)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_random_runs_with_a_fresh_template_end_and_tell_the_truth(part: int, tmp_path: Path) -> None:
+    for seed in range(part * FRESH // 2, (part + 1) * FRESH // 2):
+        print("seed", seed)
+        run_one(seed, tmp_path, FRESH_KINDS)
 
 
 @pytest.mark.torture

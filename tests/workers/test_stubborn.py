@@ -76,6 +76,14 @@ def test_a_process_that_forks_itself_away_is_caught(kind: str) -> None:
     assert attempt(result, "storm").lingered
 
 
+def test_the_storm_of_a_process_that_takes_long_to_end_is_not_taken_for_that_of_another(tmp_path: Path) -> None:
+    """While a process exits, the kernel gives its orphans past it to the template, although it is not dead yet."""
+    several = [ops.storm_of_a_process_that_takes_long_to_end, ops.ends_while_the_other_takes_long_to_end]
+    result = run(several, "one-shot-fork", tags={"folder": tmp_path})
+    assert result.success, result.failures
+    assert attempt(result, "storm_of_a_process_that_takes_long_to_end").lingered
+
+
 @pytest.mark.usefixtures("little_time_to_end")
 def test_a_thread_that_never_ends_delays_no_result() -> None:
     result = run([ops.thread_without_end, ops.one], "one-shot-fork", max_concurrent=1)
@@ -91,6 +99,13 @@ def test_a_thread_that_ends_in_time_is_waited_for() -> None:
     step = attempt(result, "thread_that_ends")
     assert (step.lingered, step.exit_code) == (False, 0)
     assert result.folder.lane_log(0).read_text() == "thread done\n"
+
+
+def test_a_thread_that_calls_sys_exit_after_the_result_changes_nothing() -> None:
+    result = run(ops.thread_that_exits_after_the_result, "one-shot-fork")
+    step = attempt(result, "thread_that_exits_after_the_result")
+    assert (result.success, step.lingered, step.exit_code) == (True, False, 0)
+    assert result.folder.lane_log(0).read_text() == ""
 
 
 def test_an_exit_handler_runs_in_its_own_process() -> None:
