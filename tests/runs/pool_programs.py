@@ -19,6 +19,7 @@ from executor.ledger.requests import Request, needs_of
 from executor.ledger.views import LedgerView
 from executor.runs.history import read_history
 from executor.runs.home import RunFolder, open_home
+from executor.runs.pools import leave_ledger
 from executor.scheduler.events import SlotsWaiting
 
 PROGRAM = """
@@ -74,7 +75,7 @@ class Place:
             program.kill()
             program.communicate()
         for stranger in self.strangers:
-            stranger.close()
+            leave_ledger(stranger)  # one whose ledger was deleted, too
         self.mailbox.__exit__()
         self.gate.close()
 

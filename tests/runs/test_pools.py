@@ -592,3 +592,104 @@ def test_in_process_a_forked_child_keeps_the_slot_until_it_ends(place: Place) ->
     assert result.success
     waiting = waits_of(result)[0]
     assert "held by step 'forks_a_child' of this run" in waiting.reason
+
+
+# --- every run is an owner, and what happens without a ledger --------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_every_run_is_an_owner_while_it_goes_on(in_process: bool, place: Place) -> None:
+    owners: list[str] = []
+
+    def look() -> None:
+        owners.extend(path.name for path in place.home.glob("own/*"))
+
+    result = run(place, ops.one_plain, Told().on(StepStarted, "plain", look), in_process=in_process)
+    assert result.success
+    assert len(owners) == 1
+    assert list(place.home.glob("own/*")) == list(place.home.glob("bell/*")) == []
+    assert list(result.folder.path.glob("lane-*.in")) == []
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_without_a_ledger_a_run_without_pools_says_so_and_goes_on_and_one_with_pools_is_refused(
+    in_process: bool, place: Place
+) -> None:
+    (place.home / "ledger.db").write_text("this is not a database, and it is longer than nothing" * 20)
+    result = run(place, ops.one_plain, in_process=in_process)
+    assert result.success
+    (notice,) = events_of(result, RunNotice)
+    text = "no step of this run uses pools, so it goes on without the ledger of pools, which cannot be used: "
+    assert notice.message.startswith(text)
+    assert "is damaged" in notice.message
+    with pytest.raises(UnmetRequirement, match="is damaged"):
+        run(place, ops.one_query, in_process=in_process)
+    assert len(list(place.home.glob("runs/*"))) == 1, "the run that was refused left its folder"
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_a_run_whose_ledger_is_deleted_fails_what_waits_for_slots_and_does_all_else(
+    in_process: bool, place: Place
+) -> None:
+    place.set_limits(database=1)
+    hold = place.holder(database=1)
+
+    @op(pool="right")
+    def other_pool() -> int:
+        return 1
+
+    @op
+    def nothing() -> int:
+        return 2
+
+    def lose() -> None:
+        for path in place.home.glob("ledger.db*"):
+            path.unlink()
+
+    told = Told().on(SlotsWaiting, "query", lose)
+    result = run(place, [ops.query, nothing, other_pool], told, in_process=in_process, max_concurrent=1)
+    assert hold.has()
+    assert result.status == "failed"
+    assert result.step("nothing").success
+    assert result.failures.keys() >= {"query"}
+    assert result.step("query").attempts[-1].error is not None
+    assert "was deleted while it was in use" in result.failures["query"]
+    lost = [notice.message for notice in events_of(result, RunNotice) if "can be had any more" in notice.message]
+    assert len(lost) == 1
+
+
+def test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count(place: Place) -> None:
+    place.set_limits(database=1)
+
+    def free() -> None:
+        _, _, run_id = place.mailbox.wait()[0].split()
+        with Ledger(place.home) as ledger:
+            ledger.free(run_id, force=True)
+        place.gate.open()
+
+    result = run(place, ops.one_holder, Told().on(StepStarted, "holds", free))
+    assert result.status == "failed"
+    assert result.failures["holds"].startswith("its slots were freed by force while it ran")
+
+
+def test_a_guarded_write_of_a_late_step_is_refused() -> None:
+    """The recipe of docs/pools.md, with tokens as the ledger gives them: a later holder's is larger."""
+    import sqlite3
+
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE report (name TEXT PRIMARY KEY, text TEXT, token INTEGER)")
+
+    def write(text: str, token: int) -> bool:
+        done = database.execute(
+            "INSERT INTO report VALUES ('daily', ?1, ?2) "
+            "ON CONFLICT (name) DO UPDATE SET text = ?1, token = ?2 WHERE token < ?2",
+            (text, token),
+        )
+        return done.rowcount == 1
+
+    assert write("by the first holder", 7)
+    assert write("by the second holder", 8)
+    assert not write("by the first holder, late", 7)
+    assert not write("by nobody", 0)
+    assert database.execute("SELECT text FROM report").fetchone() == ("by the second holder",)
+    database.close()
