@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
     from executor.runs.home import RunLock
-    from executor.runs.pools import ConfiguredPools
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
 
@@ -202,8 +201,8 @@ def _execute(
         from executor.runs.pools import join_ledger  # only now: see runs/run.py
         from executor.runs.run import drive_run
 
-        configured: ConfiguredPools | None = None  # of executor.yaml in the home folder, once something reads that file
-        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, configured)
+        configure = None  # what puts the settings file of the home folder in force, once there is one
+        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, configure)
         stack.pop_all()
     with closing(selector):
         result = drive_run(
