@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 # After the lock was not to be had in ten tries: epoll cannot wait for less than a millisecond.
 RETRY_S = 0.001
 
+# Who has held it for so long is stopped, and to look at it a thousand times a second would cost a core for nothing.
+STUCK_S = 0.1
+RETRY_STUCK_S = 0.02
+
 # While something waits, its rows are read again so often, in case a bell or a notice was lost.
 SAFETY_S = 1.0
 
@@ -352,7 +356,8 @@ class LedgerClient:
             if self._busy_since is None:
                 self._busy_since = now
             # Not all at the same time again: up to twice as long.
-            self._retry_at = now + RETRY_S * (1 + os.urandom(1)[0] / 256)
+            retry_s = RETRY_S if now - self._busy_since < STUCK_S else RETRY_STUCK_S
+            self._retry_at = now + retry_s * (1 + os.urandom(1)[0] / 256)
             return None
         self._busy_since, self._in_trouble, self._unread = None, False, False
         self.exchanges += 1

@@ -79,7 +79,7 @@ class RunClaims:
         self._news: list[News] = []  #: of the client, heard and not told yet
         self._limits: dict[str, int | None] = {}  #: of the pools that something waits for, when last looked at
         self._limits_at = 0.0  #: when they are to be looked at again
-        self._heard = -1  #: the client's exchanges, when the waits were last looked at
+        self._heard = 0  #: the client's exchanges, when the waits were last looked at
         self._trouble: str | None = None  #: why the ledger cannot be written for now
         self._blocked_told = False
         self._lost_told = False
@@ -162,12 +162,13 @@ class RunClaims:
         self._ask(self._client.flush, None)
         self._hear()
         self._take_news(told)
-        asked, self._asked = self._asked, {}
-        told += [self._waiting(claim, now) for claim in asked.values()]
-        if self._client.exchanges != self._heard:
-            self._heard, self._trouble = self._client.exchanges, None
-            self._look_again(told, now)
-        self._tell_blocked(told)
+        if self.lost is None:
+            asked, self._asked = self._asked, {}
+            told += [self._waiting(claim, now) for claim in asked.values()]
+            if self._client.exchanges != self._heard:
+                self._heard, self._trouble = self._client.exchanges, None
+                self._look_again(told, now)
+            self._tell_blocked(told)
         return told if self.lost is None else [*told, *self._refusals()]
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -192,6 +193,7 @@ class RunClaims:
 
     def _end(self, claim: _Claim, lane: int | None) -> None:
         """Give back what a claim holds, or let it wait no longer."""
+        self._hear()
         if claim.ticket is None or self.lost is not None:
             return
         self._of_ticket.pop(claim.ticket, None)
@@ -287,7 +289,7 @@ class RunClaims:
 
     def _look_again(self, told: list[Told], now: float) -> None:
         """Tell what has changed for claims that wait, where it is time to look."""
-        waiting = [claim for claim in self._claims.values() if claim.told is not None and claim.lease is None]
+        waiting = [claim for claim in self._claims.values() if self._is_filed(claim)]
         if not waiting:
             return
         changed = self._changed_limits(waiting, now)
@@ -297,6 +299,12 @@ class RunClaims:
                 event = self._waiting(claim, now)
                 if claim.told != before:
                     told.append(event)
+
+    def _is_filed(self, claim: _Claim) -> bool:
+        """Whether a claim waits in the ledger, and that was told."""
+        if claim.told is None or claim.lease is not None or claim.ticket is None:
+            return False
+        return self._client.number_of(claim.ticket) is not None
 
     def _changed_limits(self, waiting: list[_Claim], now: float) -> set[str]:
         """The pools whose limits were changed: a pool that was paused or is too small is told of soon."""

@@ -6,16 +6,15 @@ the ledger; any other says that it is not there, and goes on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from executor.errors import ExecutorError, UnmetRequirement
+from executor.errors import ConfigError, ExecutorError, UnmetRequirement
 from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.waiting import limit_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from executor.config.instance_file import PoolSettings
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
     from executor.workers.clock import RunClock
@@ -29,15 +28,8 @@ LONG_PATIENCE_S = 10.0
 NAMES_SHOWN = 8
 
 
-class ConfiguredPools(NamedTuple):
-    """What the configuration file of the home folder says of pools; a command's limit comes before it."""
-
-    limits: Mapping[str, int]
-    default_limit: int | None = None  #: of pools that have no limit of their own; None: they are unlimited
-
-
 def join_ledger(
-    plan: Plan, folder: RunFolder, owner: str, clock: RunClock, configured: ConfiguredPools | None
+    plan: Plan, folder: RunFolder, owner: str, clock: RunClock, settings: PoolSettings
 ) -> tuple[LedgerClient | None, list[str]]:
     """The run as an owner in the ledger of its home folder, and what a person should know of its pools.
 
@@ -46,12 +38,13 @@ def join_ledger(
         folder: of the run; the ledger is that of its home folder.
         owner: the name that its workers know, from ``liveness.new_owner``.
         clock: of the run.
-        configured: what the configuration file says of pools, which is put in force; None: there is none.
+        settings: what the settings file of the home folder says of pools; put in force for everybody.
 
     Returns:
         None for the client where no step uses pools and the ledger cannot be had.
 
     Raises:
+        ConfigError: the settings file has mistakes.
         UnmetRequirement: a step wants more slots of a pool than its limit has.
         ExecutorError: a step uses pools and the ledger cannot be had; the text says why.
     """
@@ -59,13 +52,14 @@ def join_ledger(
     try:
         ledger = Ledger(folder.home, timeout_s=patience_s)
         try:
-            if configured is not None:
-                ledger.configure(configured.limits, configured.default_limit)
+            ledger.configure(settings.limits, settings.default_limit)
             notices = _check_limits(plan, ledger)
             client = LedgerClient(ledger, folder.run_id, folder.path, owner=owner, clock=clock, timeout_s=patience_s)
         except BaseException:
             ledger.close()
             raise
+    except ConfigError:
+        raise
     except (ExecutorError, OSError) as error:
         if uses_pools(plan):
             raise

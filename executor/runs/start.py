@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.authoring.tags import normalized_tags, tagged_priority
+from executor.config.instance_file import read_instance_settings
 from executor.errors import ConfigError
 from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
     from executor.runs.home import RunLock
-    from executor.runs.pools import ConfiguredPools
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
     from executor.workers.launch import Launch
@@ -61,6 +61,8 @@ def start_run(
     run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
     tagged_priority("the run", run_tags)
     home_path = open_home(None if home is None else Path(home))
+    instance = read_instance_settings(home_path)
+    pools = instance.pools
     owner = new_owner()
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
         lock = make_run(home_path)
@@ -92,8 +94,7 @@ def start_run(
             )
         stack.callback(lambda: workers.close(kill=True))
         workers.start()
-        configured: ConfiguredPools | None = None  # of executor.yaml in the home folder, once something reads that file
-        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, configured)
+        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, pools)
         stack.pop_all()
     with closing(selector):
         result = drive_run(
@@ -106,7 +107,7 @@ def start_run(
             selector=selector,
             clock=clock,
             client=client,
-            notices=[*notices, *pool_notices],
+            notices=[*notices, *instance.notices, *pool_notices],
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}

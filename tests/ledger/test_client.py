@@ -480,3 +480,72 @@ def test_a_client_with_nothing_to_do_does_nothing(mine: LedgerClient, act: Calla
     act(mine)
     assert mine._ledger.database.execute("SELECT total_changes()").fetchone() == changes
     assert mine.news == []
+
+
+def test_slots_are_given_back_when_the_last_process_that_carries_the_step_s_lock_has_ended(
+    mine: LedgerClient, theirs: LedgerClient
+) -> None:
+    lane = f"{theirs.owner.folder}/lane-0.log"
+    ticket = ask(theirs)
+    (lease,) = leases(theirs)
+    begun, end = os.pipe(), os.pipe()
+
+    def work() -> None:
+        StepLock(lane, lease.claim)
+        os.write(begun[1], b"!")
+        os.read(end[0], 1)
+
+    pid = fork(work)
+    os.read(begun[0], 1)
+    assert not theirs.release(ticket, [lane, lane.replace(".log", ".in")])
+    theirs.flush()
+    ask(mine)
+    assert leases(mine) == []
+    os.write(end[1], b"!")
+    wait(pid)
+    poll = select.poll()
+    poll.register(theirs.fileno(), select.POLLIN)
+    assert poll.poll(10_000), "the end of the process was not heard of"
+    deadline = time.monotonic() + 10
+    while not (granted := leases(mine)):
+        theirs.on_ready()
+        theirs.tick()
+        theirs.flush()
+        mine.on_ready()
+        mine.flush()
+        assert time.monotonic() < deadline
+    assert len(granted) == 1
+    for fd in (*begun, *end):
+        os.close(fd)
+
+
+def test_a_run_that_ends_leaves_the_slots_of_what_works_on_to_that(mine: LedgerClient, theirs: LedgerClient) -> None:
+    lane = f"{theirs.owner.folder}/lane-0.log"
+    ticket = ask(theirs)
+    (lease,) = leases(theirs)
+    lock = StepLock(lane, lease.claim)
+    assert not theirs.release(ticket, [lane])
+    theirs.close()
+    theirs.close()
+    ask(mine)
+    assert leases(mine) == []
+    lock.close()
+    assert len(wait_for_news(mine)) == 1
+    assert mine.saved_by_timer == 0
+
+
+def test_a_process_without_descriptors_is_told_and_tries_again(
+    mine: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "try_exchange", too_many_files)
+        ask(mine)
+        (trouble,) = news(mine)
+        assert isinstance(trouble, LedgerTrouble)
+        assert "Too many open files" in trouble.message
+        assert mine.pending
+    assert len(wait_for_news(mine)) == 1
+
+
+def too_many_files(*_: object, **__: object) -> None:
+    raise OSError(24, "Too many open files")

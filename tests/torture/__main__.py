@@ -35,6 +35,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--leaves", type=float, default=0.0, metavar="SHARE", help="of rounds: a driver ends early")
     parser.add_argument("--waiters", type=int, default=0, help="claims that wait for a paused pool all the time")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="default: another each time")
+    parser.add_argument("--engine", action="store_true", help="real runs, with real templates and workers")
     parser.add_argument("--mutant", help="plant this bug first (its sentence); it should be found")
     parser.add_argument("--list-mutants", action="store_true", help="the bugs that can be planted")
     parser.add_argument("--until-fault", action="store_true", help="end as soon as anything is wrong")
@@ -64,7 +65,12 @@ def main() -> int:
 
     pools = set(options.pools.split(",")) if options.pools else {pool for needs in NEEDS for pool in needs}
     needs = [needs for needs in NEEDS if needs.keys() <= pools]
-    torture = Torture(
+    kind = Torture
+    if options.engine:
+        from tests.torture.engine import EngineTorture
+
+        kind = EngineTorture
+    torture = kind(
         Setting(
             seconds=options.seconds,
             kills=options.kills,

@@ -33,6 +33,9 @@ class Diary:
         who = os.getpid() if pid is None else pid
         os.write(self._fd, f"{kind} {when} {who} {' '.join(map(str, words))}\n".encode())
 
+    def close(self) -> None:
+        os.close(self._fd)
+
 
 class DiaryReader:
     """Reads what was appended since it was last asked."""

@@ -29,6 +29,8 @@ class Hold:
     freed: int = 0  #: when its driver gave it back; 0: it did not
     begin: int = 0
     pids: dict[int, int | None] = field(default_factory=dict)  #: process of the step -> its end
+    worker: int = 0
+    above: tuple[int, ...] = ()  #: processes with whose death the worker ends at the latest
     parked: bool = False
 
     @property
@@ -131,6 +133,7 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
                 verdict.twice += bool(hold.pids)
                 hold.begin = at
                 hold.pids[pid] = None
+                hold.worker, hold.above = pid, tuple(map(int, words[1:]))
             case "keep":
                 holds[claim].pids[int(words[1])] = None
             case "free":
@@ -158,7 +161,9 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
     for hold in holds.values():
         for pid, end in hold.pids.items():
             if end is None:
-                hold.pids[pid] = max(hold.begin, died.get(pid, hold.begin))
+                enders = (pid, *hold.above) if pid == hold.worker else (pid,)
+                deaths = [died[one] for one in enders if died.get(one, 0) > hold.begin]
+                hold.pids[pid] = min(deaths, default=hold.begin)
     held = sorted((hold for hold in holds.values() if hold.pids), key=lambda hold: hold.begin)
     moments = over_limit(held, changes)
     verdict.over_limit = len(moments)

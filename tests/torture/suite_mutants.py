@@ -12,6 +12,8 @@ IN_SQLITE = "tests/database/test_sqlite.py::"
 IN_LEDGER = "tests/ledger/test_ledger.py::"
 IN_CLIENT = "tests/ledger/test_client.py::"
 IN_LIVENESS = "tests/ledger/test_liveness.py::"
+IN_CLAIMS = "tests/runs/test_claims.py::"
+IN_POOLS = "tests/runs/test_pools.py::"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,44 @@ MUTANTS = [
             "    if True:\n        return lock",
         ),
         test=IN_LIVENESS + "test_a_worker_whose_owner_died_before_it_had_its_lock_begins_nothing",
+    ),
+    SuiteMutant(
+        says="a driver gives slots back while a process of the step carries their lock",
+        breaks="I1 I4",
+        edits=_edit(LEDGER + "client", "        if is_worked_on(files, lease.claim):", "        if False:"),
+        test=IN_POOLS + "test_in_process_a_forked_child_keeps_the_slot_until_it_ends",
+    ),
+    SuiteMutant(
+        says="a worker takes no lock for its step",
+        breaks="I4",
+        edits=_edit("executor.workers.child", " if claim and self._lock_step else None", " if False else None"),
+        test=IN_POOLS + "test_while_a_step_runs_its_input_and_output_carry_its_lock_and_then_nothing_does",
+    ),
+    SuiteMutant(
+        says="a worker that goes on to the next step keeps the lock of the last",
+        breaks="I11",
+        edits=_edit("executor.workers.child", "            if held and alone:\n", "            if False:\n"),
+        test=IN_POOLS + "test_while_a_step_runs_its_input_and_output_carry_its_lock_and_then_nothing_does",
+    ),
+    SuiteMutant(
+        says="a result counts although its slots were freed by force",
+        breaks="I7",
+        edits=_edit(
+            "executor.runs.claims", "if self._ask(lambda: self._client.is_held(lease), True):", "if lease.claim:"
+        ),
+        test=IN_POOLS + "test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count",
+    ),
+    SuiteMutant(
+        says="what was granted and is withdrawn before that was told stays taken",
+        breaks="I11",
+        edits=_edit("executor.runs.claims", "        self._hear()\n        if claim.ticket", "        if claim.ticket"),
+        test=IN_CLAIMS + "test_what_was_granted_and_is_withdrawn_before_it_was_told_is_given_back",
+    ),
+    SuiteMutant(
+        says="what waits for slots waits on when the ledger is gone",
+        breaks="I37",
+        edits=_edit("executor.runs.claims", "if claim.lease is None and not claim.parked and", "if False and"),
+        test=IN_CLAIMS + "test_when_the_ledger_is_deleted_what_waits_fails_and_what_is_held_goes_on",
     ),
 ]
 

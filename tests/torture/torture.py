@@ -10,13 +10,14 @@ import signal
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from executor.database import crash_points
 from executor.ledger.ledger import Ledger
-from tests.torture.diary import Diary, DiaryReader
+from tests.torture.diary import Diary, DiaryReader, Entry
 from tests.torture.driver import Plan, crowd, main
 from tests.torture.oracle import Verdict, judge
 
@@ -185,8 +186,8 @@ class Torture:
             except ProcessLookupError:
                 self._steps.pop(pid)
                 return None
-            # Whoever has this pid now is pinned by the descriptor. It is one of ours if it is of our session.
-            if _session(pid) == os.getpid() and _is_alive(pidfd):
+            # Whoever has this pid now is pinned by the descriptor.
+            if self._is_ours(pid) and _is_alive(pidfd):
                 return pidfd, pid, True
             os.close(pidfd)
             self._steps.pop(pid)
@@ -195,6 +196,20 @@ class Torture:
             return None
         pidfd = self._random.choice(list(self._drivers))
         return pidfd, self._drivers[pidfd], False
+
+    def _note_steps(self) -> None:
+        """What holds something by now, by the diary."""
+        for entry in self._reader.read():
+            if entry.kind == "begin":
+                self._steps[entry.pid] = None
+            elif entry.kind == "keep":
+                self._steps[int(entry.words[1])] = None
+            elif entry.kind == "end":
+                self._steps.pop(entry.pid, None)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether that process was started for this torture: all of them are of this session."""
+        return _session(pid) == os.getpid()
 
     def _kill(self) -> None:
         found = self._victim()
@@ -271,7 +286,7 @@ class Torture:
                 self._diary.note("error", len(self._drivers), "drivers do not end")
                 for pidfd in self._drivers:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        while members := [pid for pid in _pids() if pid != os.getpid() and _session(pid) == os.getpid()]:
+        while members := [pid for pid in _pids() if pid != os.getpid() and self._is_ours(pid)]:
             for pid in members:  # orphans that end by themselves
                 try:
                     pidfd = os.pidfd_open(pid)
@@ -287,9 +302,13 @@ class Torture:
 
     def _verdict(self) -> Verdict:
         reader = DiaryReader(self._diary.path)
-        verdict = judge(reader.read(), {**LIMITS, "free": 1 << 30})
+        verdict = judge(self._completed(reader.read()), {**LIMITS, "free": 1 << 30})
         reader.close()
         return verdict
+
+    def _completed(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """The diary, with what its writers could not know."""
+        return entries
 
     def _judge(self) -> Verdict:
         verdict = self._verdict()
