@@ -141,5 +141,5 @@ def _command(pid: int) -> str:
 
 
 def _lane(name: str) -> int | None:
-    number = name.removeprefix("lane-").removesuffix(".log")
+    number = name.removeprefix("lane-").removesuffix(".log").removesuffix(".in")
     return int(number) if number.isdecimal() else None

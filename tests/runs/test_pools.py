@@ -5,6 +5,7 @@ An oracle that knows nothing of the ledger judges, from a diary that the steps w
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -25,8 +26,10 @@ from running import KINDS, job_of, wait_until
 from executor import OpDefinition, RunResult, UnmetRequirement, op
 from executor.api import execute_in_process, execute_job
 from executor.authoring.jobs import JobDefinition
+from executor.database.errors import DatabaseBusy
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps
+from executor.runs import pools
 from executor.runs.history import read_history
 from executor.runs.home import RunFolder
 from executor.scheduler.events import (
@@ -633,6 +636,42 @@ def test_without_a_ledger_a_run_without_pools_says_so_and_goes_on_and_one_with_p
     with pytest.raises(UnmetRequirement, match="is damaged"):
         run(place, ops.one_query, in_process=in_process)
     assert len(list(place.home.glob("runs/*"))) == 1, "the run that was refused left its folder"
+
+
+def test_a_ledger_that_somebody_holds_and_does_not_go_on_holds_up_no_run_without_pools(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "LONG_PATIENCE_S", 0.0)
+    monkeypatch.setattr(pools, "PATIENCE_S", 0.0)
+    with Ledger(place.home) as ledger, ledger.database.transaction():
+        result = run(place, ops.one_plain)
+        with pytest.raises(DatabaseBusy, match=f"process {os.getpid()} holds it and does not go on"):
+            run(place, ops.one_query)
+    assert result.success
+    (notice,) = events_of(result, RunNotice)
+    assert f"process {os.getpid()} holds it and does not go on" in notice.message
+
+
+def test_a_run_that_cannot_say_that_it_is_over_says_so_and_is_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "PATIENCE_S", 0.0)
+    place.set_limits(database=1)
+    holding: list[object] = []
+
+    def hold_lock() -> None:
+        fd = os.open(place.home / "ledger.lock", os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        holding.append(fd)
+
+    result = run(place, ops.one_plain, Told().on(StepSucceeded, "plain", hold_lock))
+    os.close(holding[0])  # type: ignore[arg-type]
+    assert result.success
+    (notice,) = events_of(result, RunNotice)
+    assert notice.message.startswith("the ledger of pools could not be told that this run is over")
+    hold = place.holder(database=1)  # and whoever comes next has cleared up
+    assert len(list(place.home.glob("own/*"))) == 1
+    hold.give_back()
 
 
 @pytest.mark.parametrize("in_process", [False, True])
