@@ -23,7 +23,7 @@ from census import Census, is_gone, state
 from pool_programs import Hold, Place, most_at_once, outcome
 from running import KINDS, job_of, wait_until
 
-from executor import OpDefinition, RunResult, UnmetRequirement, op
+from executor import AssetExecutionContext, OpDefinition, RunResult, UnmetRequirement, asset, materialize, op
 from executor.api import execute_in_process, execute_job
 from executor.authoring.jobs import JobDefinition
 from executor.database.errors import DatabaseBusy
@@ -594,6 +594,22 @@ def test_a_step_without_pools_has_the_token_0(place: Place) -> None:
     result = run(place, [ops.plain, ops.query])
     assert result.output_for_node("plain") == 0
     assert result.output_for_node("query") > 0
+
+
+def test_assets_use_pools_as_ops_do(place: Place) -> None:
+    place.set_limits(database=1)
+
+    @asset(pool="database")
+    def orders(context: AssetExecutionContext) -> int:
+        return context.fencing_token
+
+    @asset(pools={"database": 1, "api": 2})
+    def report(context: AssetExecutionContext, orders: int) -> bool:
+        return 0 < orders < context.fencing_token
+
+    result = materialize([orders, report])
+    assert result.asset_value("report") is True
+    assert place.claims_left() == []
 
 
 def test_in_process_a_forked_child_keeps_the_slot_until_it_ends(place: Place) -> None:
