@@ -19,9 +19,13 @@ Needs = tuple[tuple[str, int], ...]
 Deaths = dict[int, list[int]]
 
 
+# The time of a kill is taken before it is sent, and a busy machine may do other things in between.
+SENT_WITHIN_NS = 500_000_000
+
+
 def death_after(died: Deaths, pid: int, at: int) -> int:
     """When the process that had this pid at a moment was killed; 0: it was not."""
-    return next((death for death in died.get(pid, ()) if death > at), 0)
+    return next((death for death in died.get(pid, ()) if death > at - SENT_WITHIN_NS), 0)
 
 
 @dataclass
@@ -172,7 +176,7 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
             if end is None:
                 enders = (pid, *hold.above) if pid == hold.worker else (pid,)
                 deaths = [death for one in enders if (death := death_after(died, one, hold.begin))]
-                hold.pids[pid] = min(deaths, default=hold.begin)
+                hold.pids[pid] = max(hold.begin, min(deaths, default=hold.begin))
     held = sorted((hold for hold in holds.values() if hold.pids), key=lambda hold: hold.begin)
     moments = over_limit(held, changes)
     verdict.over_limit = len(moments)
