@@ -75,7 +75,7 @@ def event_parts() -> str:
 
 def failure_kinds() -> str:
     """A row for each kind of failure."""
-    source = inspect.getsource(events)
+    source = inspect.getsource(outcomes)
     block = source[source.index("FailureKind = Literal[") :]
     found = re.findall(r'^    "(\w+)",  #: (.*)$', block[: block.index("]\n")], re.MULTILINE)
     return table(["`error.kind`", "meaning"], [[f"`{kind}`", text] for kind, text in found])
