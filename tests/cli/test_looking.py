@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from executor.cli.root import run_command
-from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepError, StepFailed, StepSucceeded
+from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
+from executor.scheduler.outcomes import StepError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))  # test folders are no packages here
 

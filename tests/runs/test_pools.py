@@ -5,6 +5,7 @@ An oracle that knows nothing of the ledger judges, from a diary that the steps w
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -167,9 +168,12 @@ class Told:
 def test_the_limit_of_a_command_beats_the_file_s_beats_the_default_beats_none(
     command: int | None, yaml: int | None, default: int | None, at_once: int, place: Place
 ) -> None:
-    with Ledger(place.home) as ledger:
-        ledger.configure({} if yaml is None else {"database": yaml}, default)
-        if command is not None:
+    pools: dict[str, object] = {"limits": {} if yaml is None else {"database": yaml}}
+    if default is not None:
+        pools["default_limit"] = default
+    (place.home / "executor.yaml").write_text(json.dumps({"concurrency": {"pools": pools}}))  # JSON is YAML as well
+    if command is not None:
+        with Ledger(place.home) as ledger:
             ledger.set_limit("database", command)
 
     told = Told()

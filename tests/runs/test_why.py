@@ -15,14 +15,8 @@ from executor.ledger.ledger import Ledger
 from executor.ledger.requests import Changes, Request, needs_of
 from executor.runs.why import why
 from executor.scheduler.commands import ClaimSlots
-from executor.scheduler.events import (
-    CancelRequested,
-    SlotsGranted,
-    SlotsWaiting,
-    StepError,
-    StepFailed,
-    StepSucceeded,
-)
+from executor.scheduler.events import CancelRequested, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
+from executor.scheduler.outcomes import StepError
 from executor.scheduler.states import StepState
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "instance"))  # test folders are no packages here
