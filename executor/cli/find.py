@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from executor.authoring.asset_graph import asset_graph
@@ -37,6 +38,11 @@ class Found:
     def shown(self) -> str:
         """The module as people named it."""
         return self.words[-1]
+
+    @property
+    def name(self) -> str:
+        """The name of the module itself: ``shop`` for the file ``jobs/shop.py`` and the module ``jobs.shop``."""
+        return Path(self.shown).stem if len(self.words) == 1 else self.shown.rpartition(".")[2]
 
 
 def find(file: str | None, module: str | None) -> Found:
@@ -100,7 +106,7 @@ def _add(jobs: dict[str, JobDefinition], job: JobDefinition, words: tuple[str, .
 
 
 def pick_job(found: Found, name: str | None) -> JobDefinition:
-    """The job of that name, or the only one there is.
+    """The job of that name; without one the only one there is, or among several the one that is named as its file.
 
     Raises:
         UsageError: there is none, or there are several and no name is given; the text lists them.
@@ -114,6 +120,8 @@ def pick_job(found: Found, name: str | None) -> JobDefinition:
             known = {*found.jobs, *([ALL_ASSETS] if found.assets else [])}
             raise UsageError(f"{found.shown} has no job {name!r}{did_you_mean(name, known)}\n{job_lines(found)}")
         return found.jobs[name]
+    if found.name in found.jobs:
+        return found.jobs[found.name]
     if len(found.jobs) > 1:
         raise UsageError(f"{found.shown} has {len(found.jobs)} jobs; choose one with -j:\n{job_lines(found)}")
     return next(iter(found.jobs.values()))

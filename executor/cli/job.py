@@ -26,7 +26,9 @@ def job() -> None:
 @click.argument("name", required=False, metavar="[JOB]")
 @click.option("-f", "--python-file", "file", help="The file with the job.")
 @click.option("-m", "--module-name", "module", help="A module instead of a file.")
-@click.option("-j", "--job", "job_name", help="The job's name; needed where there are several.")
+@click.option(
+    "-j", "--job", "job_name", help="The job's name; needed where there are several and none has the file's name."
+)
 @run_options
 def execute(name: str | None, file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
     """Run the job of that name in a file or module; the same as `executor run`."""

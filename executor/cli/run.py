@@ -32,7 +32,9 @@ Examples:
 @click.command(epilog=EPILOG, short_help="Run the job in a file or module.")
 @click.argument("file", required=False)
 @click.option("-m", "--module", help="A module instead of a file.")
-@click.option("-j", "--job", "job_name", help="The job's name; needed where there are several.")
+@click.option(
+    "-j", "--job", "job_name", help="The job's name; needed where there are several and none has the file's name."
+)
 @run_options
 def run(file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
     """Run the job in FILE, its steps in worker processes, and show how it goes.

@@ -23,7 +23,7 @@ from executor.database.crash_points import crash_point
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
     from pathlib import Path
 
 # Linux has them since 3.15; Python names them where its C library did when it was built.
@@ -195,6 +195,18 @@ def live_steps(folder: str | Path, claims: Iterable[int]) -> dict[int, list[str]
 
 
 # --- processes, for people -------------------------------------------------------------------------------------------
+
+
+def carries_lock(pid: int, fd: int, claims: Container[int]) -> bool:
+    """Whether the lock of one of these claims is on that very descriptor of a process, rather than on the same file."""
+    try:
+        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:  # it is gone, or belongs to somebody else
+        return False
+    # lock:  1: OFDLCK  ADVISORY  WRITE -1 fe:00:1234 17 17
+    locks = [line.split() for line in lines if line.startswith(b"lock:")]
+    return any(words[2] == b"OFDLCK" and int(words[7]) in claims for words in locks)
 
 
 def start_time_of(pid: int) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,20 +124,26 @@ def processes_of(folder: RunFolder) -> list[Leftover]:
 def processes_of_claims(folder: str, claims: Iterable[int]) -> list[Leftover]:
     """The processes that work on these claims of the ledger, in this folder of a run.
 
-    They have the files open on which the claims are locked: as standard streams, or as any other where the step runs
-    inside of its driver's process.
+    They carry the locks of the claims: on their standard streams, or on any other file where the step runs inside of
+    its driver's process. The template may have the same files open, and carries no lock.
     """
-    real = {os.path.realpath(file) for files in liveness.live_steps(folder, claims).values() for file in files}
+    live = liveness.live_steps(folder, claims)
+    real = {os.path.realpath(file) for files in live.values() for file in files}
+    carries = partial(liveness.carries_lock, claims=live)
     return [
         Leftover(pid=pid, command=_command(pid), lane=_lane(file.rpartition("/")[2]))
-        for pid, file in (_having_open(real.__contains__, None) if real else ())
+        for pid, file in (_having_open(real.__contains__, None, carries) if real else ())
     ]
 
 
-def _having_open(is_wanted: Callable[[str], bool], fds: Iterable[int] | None) -> Iterator[tuple[int, str]]:
+def _having_open(
+    is_wanted: Callable[[str], bool],
+    fds: Iterable[int] | None,
+    is_it: Callable[[int, int], bool] | None = None,
+) -> Iterator[tuple[int, str]]:
     """Each other process that has a wanted file open as one of these descriptors, and the first such file.
 
-    None: as any descriptor.
+    None: as any descriptor. ``is_it`` has the last word, by pid and descriptor.
     """
     try:
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
@@ -146,7 +153,12 @@ def _having_open(is_wanted: Callable[[str], bool], fds: Iterable[int] | None) ->
         if pid == os.getpid():
             continue
         file = next(
-            (name for fd in (_fds(pid) if fds is None else fds) if is_wanted(name := _open_file(pid, fd))), None
+            (
+                name
+                for fd in (_fds(pid) if fds is None else fds)
+                if is_wanted(name := _open_file(pid, fd)) and (is_it is None or is_it(pid, fd))
+            ),
+            None,
         )
         if file is not None:
             yield pid, file

@@ -61,6 +61,15 @@ def test_of_several_jobs_one_must_be_named_and_all_are_listed_with_their_descrip
         pick_job(jobs, "nigthly")
 
 
+def test_of_several_jobs_the_one_that_is_named_as_its_file_needs_no_name(write) -> None:
+    write("nightly.py", OPS + TWO_JOBS)
+    assert pick_job(find("nightly.py", None), None).name == "nightly"
+    assert pick_job(find("nightly.py", None), "weekly").name == "weekly"
+    write("night/weekly.py", OPS + TWO_JOBS)
+    write("night/__init__.py", "")
+    assert pick_job(find(None, "night.weekly"), None).name == "weekly"
+
+
 def test_a_file_with_assets_and_no_job_is_a_job_of_all_its_assets(found) -> None:
     job = pick_job(found(OPS), None)
     assert job.name == "assets"

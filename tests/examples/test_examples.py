@@ -62,6 +62,25 @@ def test_tag_limits_are_held_and_the_waits_are_told(tmp_path: Path) -> None:
         assert any(re.fullmatch(pattern, line) for line in lines), pattern
 
 
+@pytest.mark.parametrize("by_command", [True, False], ids=["executor run", "python"])
+def test_two_jobs_are_refused_by_a_database_and_an_api_until_their_pools_have_limits(
+    by_command: bool, tmp_path: Path
+) -> None:
+    if by_command:
+        lines = [line.removeprefix("  | ") for line in run("shared_database.py", tmp_path, "--output", "all")]
+    else:
+        script = [sys.executable, str(EXAMPLES / "shared_database.py")]
+        ended = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        lines = ended.stdout.splitlines()
+    patterns = promised("shared_database.py")
+    (without,) = [line for line in lines if re.fullmatch(patterns[0], line)]
+    refused = re.findall(r"(\d+) times", without)
+    assert len(refused) == 2
+    assert all(int(times) > 0 for times in refused), without
+    assert any(re.fullmatch(patterns[1], line) for line in lines)
+
+
 def test_the_census_counts_this_python_draws_it_and_holds_its_limit(tmp_path: Path) -> None:
     lines = run("stdlib_census.py", tmp_path, "--max-concurrent", "3", "--output", "all", "--events", "events")
     census = json.loads((tmp_path / "census.json").read_text())

@@ -107,6 +107,24 @@ def test_a_step_s_lock_says_nothing_of_other_claims_on_the_lane(lane: str) -> No
     lock.close()
 
 
+def test_who_has_the_same_file_open_does_not_carry_the_lock_on_it(lane: str) -> None:
+    lock = StepLock(lane, 17)
+    plain = os.open(lane, os.O_WRONLY | os.O_APPEND)
+    copy = os.dup(lock.output_fd)
+    me = os.getpid()
+    assert [liveness.carries_lock(me, fd, (17,)) for fd in (lock.output_fd, lock.input_fd, copy, plain)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert not liveness.carries_lock(me, copy, (16, 18))
+    os.close(plain)
+    os.close(copy)
+    lock.close()
+    assert not liveness.carries_lock(me, copy, (17,))
+
+
 @pytest.mark.parametrize("number", [1, 1 << 32, (1 << 62) + 5])
 def test_any_number_of_a_claim_can_be_locked(lane: str, number: int) -> None:
     lock = StepLock(lane, number)

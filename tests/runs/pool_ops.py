@@ -202,5 +202,16 @@ def holds_and_query() -> None:
 
 
 @job
+def holds_and_busy() -> None:
+    holds()
+    busy()
+
+
+@job
+def two_queries() -> None:
+    query_after(query())
+
+
+@job
 def fork_then_query() -> None:
     query_after(forks_a_child())
