@@ -1,8 +1,9 @@
 """Programs that share the one slot of a pool: ``python slots.py KIND NAME STEPS HOLD_S``, of ``handover.py``.
 
-Each is one of two that run at the same time. Their steps hold the slot for so long and note when, in a line of the file
-``NOTES``, by the clock that all processes share: ``NAME`` and the times of the first and of the last line of the step.
-Each program begins when the other one is ready too: it says so, and reads a byte.
+Several run at the same time. Their steps hold the slot for so long and note when, in a line of the file ``NOTES``, by
+the clock that all processes share: ``NAME``, the pid of the step, and the times of its first and of its last line. The
+FIFO ``PIDS`` is told the pid as soon as the step has begun. Each program begins when the others are ready too: it says
+so, and reads a byte.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def hold(name: str, hold_s: float) -> None:
     _open.append(fd)
     while len(_open) > 2:
         os.close(_open.pop(0))
+    with open(os.environ["PIDS"], "wb", buffering=0) as pids:
+        pids.write(b"%d\n" % os.getpid())
     time.sleep(hold_s)
-    os.write(fd, b"%s %.9f %.9f\n" % (name.encode(), began, time.monotonic()))
+    os.write(fd, b"%s %d %.9f %.9f\n" % (name.encode(), os.getpid(), began, time.monotonic()))
 
 
 def wait_for_the_other() -> None:

@@ -7,6 +7,8 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,8 +23,9 @@ PROGRAMS = HERE / "slots.py"
 class Held(NamedTuple):
     """A step had the slot."""
 
-    began: float
-    ended: float
+    began: float  #: its first line
+    ended: float  #: its last line
+    gone: float  #: the end of its process, as this process heard of it; that of its last line where the process goes on
     run: str
 
 
@@ -38,11 +41,11 @@ def run_together(kind: str, count: int, steps: int, hold_s: float, home: Path, f
         MeasurementFailed: one of them fails, or does not end in time.
     """
     notes = folder / "notes"
-    fifos = {name: str(folder / name.lower()) for name in ("READY", "BEGIN")}
+    fifos = {name: str(folder / name.lower()) for name in ("READY", "BEGIN", "PIDS")}
     for path in fifos.values():
         os.mkfifo(path)
     # Opened for both ways, so that nobody reads an end before the programs are there.
-    ready, begin = (os.open(path, os.O_RDWR | os.O_CLOEXEC) for path in fifos.values())
+    ready, begin, pids = (os.open(path, os.O_RDWR | os.O_CLOEXEC) for path in fifos.values())
     programs = []
     try:
         for number in range(count):
@@ -59,21 +62,23 @@ def run_together(kind: str, count: int, steps: int, hold_s: float, home: Path, f
                 )
         _await(programs, ready, folder)
         os.write(begin, b"!" * count)
-        for program in programs:
-            program.wait(TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise MeasurementFailed(f"it did not end within {TIMEOUT_S:g} s") from None
+        ends = _watch_steps(programs, pids)
     finally:
-        os.close(ready)
-        os.close(begin)
+        for fd in (ready, begin, pids):
+            os.close(fd)
         for program in programs:
             with suppress(ProcessLookupError):
                 os.killpg(program.pid, signal.SIGKILL)
             program.wait()
     if any(program.returncode for program in programs):
         raise MeasurementFailed(_last_words(folder))
-    found = [line.split() for line in notes.read_text().splitlines()]
-    return sorted(Held(float(began), float(ended), run) for run, began, ended in found)
+    held = []
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    steps_of = Counter(pid for _, pid, _, _ in lines)
+    for run, pid, began, ended in lines:
+        gone = ends.get(int(pid), 0.0) if steps_of[pid] == 1 else 0.0
+        held.append(Held(float(began), float(ended), max(gone, float(ended)), run))
+    return sorted(held)
 
 
 def most_at_once(held: list[Held]) -> int:
@@ -102,6 +107,45 @@ def _await(programs: list[subprocess.Popen[bytes]], ready: int, folder: Path) ->
     finally:
         for end in ends:
             os.close(end)
+
+
+def _watch_steps(programs: list[subprocess.Popen[bytes]], pids: int) -> dict[int, float]:
+    """When each step's process ended, by its pid, of those that ended before their program; returns with the last.
+
+    Raises:
+        MeasurementFailed: the programs do not end in time.
+    """
+    poll = select.poll()
+    poll.register(pids, select.POLLIN)
+    watched = {os.pidfd_open(program.pid): program.pid for program in programs}
+    left = set(watched)
+    for fd in watched:
+        poll.register(fd, select.POLLIN)
+    gone: dict[int, float] = {}
+    rest = b""
+    deadline = time.monotonic() + TIMEOUT_S
+    try:
+        while left:
+            events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            now = time.monotonic()
+            if not events:
+                raise MeasurementFailed(f"it did not end within {TIMEOUT_S:g} s")
+            for fd, _ in events:
+                if fd == pids:
+                    *lines, rest = (rest + os.read(pids, 4096)).split(b"\n")
+                    for pid in {int(line) for line in lines} - set(watched.values()):
+                        with suppress(ProcessLookupError):
+                            watched[end := os.pidfd_open(pid)] = pid
+                            poll.register(end, select.POLLIN)
+                else:
+                    poll.unregister(fd)
+                    left.discard(fd)
+                    gone[watched.pop(fd)] = now
+                    os.close(fd)
+    finally:
+        for fd in watched:
+            os.close(fd)
+    return gone
 
 
 def _last_words(folder: Path) -> str:
