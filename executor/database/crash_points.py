@@ -53,7 +53,7 @@ class _CrashPoints:
             return
         if self._log:
             fd = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            os.write(fd, f"died {time.monotonic_ns()} {os.getpid()} {name}\n".encode())
+            os.write(fd, f"\ndied {time.monotonic_ns()} {os.getpid()} {name}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -45,6 +45,9 @@ OLDEST_SQLITE = (3, 35, 0)
 #: Connections of this process, or of its parent if this is a forked child: kept, so that none is closed by accident.
 _connections: set[sqlite3.Connection] = set()
 
+#: Databases whose lock could not be had to close them: closed by the next who opens the same file in this process.
+_left_open: list[Database] = []
+
 
 def _after_fork_in_child() -> None:
     if _connections:
@@ -151,6 +154,7 @@ class Database:
             self.lock.acquire(timeout_s)
             try:
                 crash_point("lock-file-made")
+                _close_left_open(path)
                 self._connection = self._open(schema, before_making)
             finally:
                 self.lock.release()
@@ -181,16 +185,24 @@ class Database:
         """Give everything back. Safe to call twice, and does nothing in a forked child.
 
         Raises:
-            DatabaseBusy: somebody holds the lock and does not go on; the file stays open.
+            DatabaseBusy: somebody holds the lock and does not go on; the file stays open until it is opened again.
         """
-        if os.getpid() != self._pid or self._connection not in _connections:
+        if os.getpid() != self._pid or self._connection not in _connections or self in _left_open:
             return
-        self.lock.acquire(timeout_s)
+        try:
+            self.lock.acquire(timeout_s)
+        except DatabaseBusy:
+            _left_open.append(self)
+            raise
+        self._close()
+
+    def _close(self) -> None:
+        """Close the connection; the caller holds the lock of the file."""
         try:
             self._connection.close()
         finally:
-            self.lock.release()
             _connections.discard(self._connection)
+            self.lock.release()
             self.lock.close()
 
     @contextmanager
@@ -282,6 +294,13 @@ class Database:
             "its place while work that it knew of is running. Let the runs on this machine end, or end them; then "
             f"remove {self.path.name}* in {self.path.parent}, and the next run makes a new one"
         )
+
+
+def _close_left_open(path: Path) -> None:
+    """Close what this process could not close before. The caller holds the lock of the file."""
+    for database in [one for one in _left_open if one.path == path and one._pid == os.getpid()]:  # noqa: SLF001
+        _left_open.remove(database)
+        database._close()  # noqa: SLF001  (of this module)
 
 
 class Reader:

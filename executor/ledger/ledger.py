@@ -138,14 +138,20 @@ class Ledger:
 
         These stay taken until that process ends, and whoever waits for them then takes them back.
         """
+        lock_fd: int | None = owner.lock_fd
         try:
             with self.database.transaction(timeout_s) as transaction:
+                # First the owner ends, then its steps are looked at: a worker that takes its lock too late for that
+                # look finds its owner dead.
+                hygiene.close(owner.lock_fd)
+                lock_fd = None
                 ending = self._round(transaction, None)
                 ending.end_owner(owner.id, owner.folder)
                 ending.settle()
         finally:
             owner.bell.close()
-            hygiene.close(owner.lock_fd)
+            if lock_fd is not None:
+                hygiene.close(lock_fd)
 
     def _clear_up(self, clearing: Round) -> None:
         owners = {owner for (owner,) in clearing.execute("SELECT id FROM owner")}

@@ -22,8 +22,11 @@ LOOK_S = 1.0
 
 
 def is_worked_on(files: Sequence[str], claim: int) -> bool:
-    """Whether a process still carries the lock of this claim on one of these lane files."""
-    return any(liveness.probe(path, (claim,)) for path in files)
+    """Whether a process still carries the lock of this claim on one of these lane files, or that cannot be known."""
+    try:
+        return any(liveness.probe(path, (claim,)) for path in files)
+    except OSError:  # this process has no descriptors left
+        return True
 
 
 class LingeringSteps:

@@ -174,10 +174,12 @@ class RunClaims:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _ask(self, call: Callable[[], T], otherwise: T) -> T:
-        """What the ledger says, unless it is lost."""
+        """What the ledger says, unless it is lost or cannot be asked now."""
         if self.lost is None:
             try:
                 return call()
+            except OSError as error:  # this process has no descriptors left; what was missed is found a second later
+                self._trouble = str(error)
             except ExecutorError as error:  # OwnerLost, DatabaseLost, DatabaseUnusable
                 self.lost = str(error)
                 self._selector.remove(self._client.fileno())  # nobody would read what comes there

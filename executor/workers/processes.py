@@ -186,6 +186,8 @@ class ProcessWorkers:
     @property
     def wake_at(self) -> float | None:
         """When the next process has outlived its grace."""
+        while self._ending and self._ending[0][1].task is not self._ending[0][2]:
+            self._ending.popleft()  # it went in time
         due = self._ending[0][0] if self._ending else None
         if self._fork_at is not None and self._queue:
             due = self._fork_at if due is None else min(due, self._fork_at)

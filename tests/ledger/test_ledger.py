@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,7 @@ from ledger_processes import fork, wait
 
 from executor.database import crash_points
 from executor.database.errors import DatabaseLost, DatabaseUnusable
-from executor.ledger import bell
+from executor.ledger import bell, liveness
 from executor.ledger.ledger import Ledger, Owner, OwnerLost
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Changes, Lease, Outcome, Request, needs_of
@@ -172,6 +172,25 @@ def test_an_owner_that_ends_before_its_steps_leaves_their_slots_taken(home: Path
     assert ledger.exchange(owner, Changes(), told=0, look=True).granted == []
     lock.close()
     assert len(ledger.exchange(owner, Changes(), told=0, look=True).granted) == 1
+
+
+def test_a_worker_that_takes_its_lock_when_its_owner_has_just_ended_begins_nothing(
+    home: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the steps and the end of the transaction its slots go to others."""
+    owner = ledger.register("r1", home)
+    ((claim, _),) = ask(ledger, owner, a=1).granted
+    late: list[StepLock | None] = []
+    look = liveness.live_steps
+
+    def look_and_be_late(folder: str, wanted: Iterable[int]) -> dict[int, list[str]]:
+        found = look(folder, wanted)
+        late.append(liveness.take_step_lock(home, owner.id, str(home / "lane-0.log"), claim))
+        return found
+
+    monkeypatch.setattr(liveness, "live_steps", look_and_be_late)
+    ledger.unregister(owner)
+    assert late == [None]
 
 
 def test_a_living_owner_whose_lock_file_was_removed_is_told_so(home: Path, ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from executor.database.errors import DatabaseFull
+from executor.ledger import liveness
 from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
@@ -386,3 +387,20 @@ def test_a_claim_of_any_attempt_is_answered_under_the_number_of_that_attempt(min
 def test_a_claim_reaches_the_ledger_as_the_scheduler_wants_it(mine: Run) -> None:
     mine.ask("k", (("a", 2), ("b", 1)), priority=7)
     assert mine.client.request_of(1) == Request(step="k", attempt=1, needs=needs_of({"a": 2, "b": 1}), priority=7)
+
+
+def test_without_descriptors_slots_stay_taken_until_it_can_be_seen_that_they_are_free(
+    mine: Run, theirs: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many_files(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    mine.ask()
+    mine.claims.started("step", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(liveness, "probe", too_many_files)
+        assert mine.do(ReleaseSlots("step", 1, mine.token())) == []
+        assert mine.pass_time(0.5) == []
+    assert isinstance(theirs.ask()[0], SlotsWaiting)
+    mine.pass_time(5.0)
+    assert theirs.hear() == [SlotsGranted("step", 1, theirs.token())]

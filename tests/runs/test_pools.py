@@ -5,6 +5,7 @@ An oracle that knows nothing of the ledger judges, from a diary that the steps w
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -23,11 +24,13 @@ from census import Census, is_gone, state
 from pool_programs import Hold, Place, most_at_once, outcome
 from running import KINDS, job_of, wait_until
 
-from executor import OpDefinition, RunResult, UnmetRequirement, op
+from executor import AssetExecutionContext, OpDefinition, RunResult, UnmetRequirement, asset, materialize, op
 from executor.api import execute_in_process, execute_job
 from executor.authoring.jobs import JobDefinition
+from executor.database.errors import DatabaseBusy
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps
+from executor.runs import pools
 from executor.runs.history import read_history
 from executor.runs.home import RunFolder
 from executor.scheduler.events import (
@@ -597,6 +600,22 @@ def test_a_step_without_pools_has_the_token_0(place: Place) -> None:
     assert result.output_for_node("query") > 0
 
 
+def test_assets_use_pools_as_ops_do(place: Place) -> None:
+    place.set_limits(database=1)
+
+    @asset(pool="database")
+    def orders(context: AssetExecutionContext) -> int:
+        return context.fencing_token
+
+    @asset(pools={"database": 1, "api": 2})
+    def report(context: AssetExecutionContext, orders: int) -> bool:
+        return 0 < orders < context.fencing_token
+
+    result = materialize([orders, report])
+    assert result.asset_value("report") is True
+    assert place.claims_left() == []
+
+
 def test_in_process_a_forked_child_keeps_the_slot_until_it_ends(place: Place) -> None:
     place.set_limits(database=1)
     told = Told().on(SlotsWaiting, "query_after", place.gate.open)
@@ -637,6 +656,42 @@ def test_without_a_ledger_a_run_without_pools_says_so_and_goes_on_and_one_with_p
     with pytest.raises(UnmetRequirement, match="is damaged"):
         run(place, ops.one_query, in_process=in_process)
     assert len(list(place.home.glob("runs/*"))) == 1, "the run that was refused left its folder"
+
+
+def test_a_ledger_that_somebody_holds_and_does_not_go_on_holds_up_no_run_without_pools(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "LONG_PATIENCE_S", 0.0)
+    monkeypatch.setattr(pools, "PATIENCE_S", 0.0)
+    with Ledger(place.home) as ledger, ledger.database.transaction():
+        result = run(place, ops.one_plain)
+        with pytest.raises(DatabaseBusy, match=f"process {os.getpid()} holds it and does not go on"):
+            run(place, ops.one_query)
+    assert result.success
+    (notice,) = events_of(result, RunNotice)
+    assert f"process {os.getpid()} holds it and does not go on" in notice.message
+
+
+def test_a_run_that_cannot_say_that_it_is_over_says_so_and_is_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "PATIENCE_S", 0.0)
+    place.set_limits(database=1)
+    holding: list[object] = []
+
+    def hold_lock() -> None:
+        fd = os.open(place.home / "ledger.lock", os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        holding.append(fd)
+
+    result = run(place, ops.one_plain, Told().on(StepSucceeded, "plain", hold_lock))
+    os.close(holding[0])  # type: ignore[arg-type]
+    assert result.success
+    (notice,) = events_of(result, RunNotice)
+    assert notice.message.startswith("the ledger of pools could not be told that this run is over")
+    hold = place.holder(database=1)  # and whoever comes next has cleared up
+    assert len(list(place.home.glob("own/*"))) == 1
+    hold.give_back()
 
 
 @pytest.mark.parametrize("in_process", [False, True])

@@ -1,5 +1,8 @@
 """The independent record of a torture: one file that every process appends to, in single writes.
 
+A writer that is killed while its line crosses a page of the file leaves the begin of it. So each line begins with a
+line end of its own and ends with a dot, and what has no dot was never written.
+
 It knows nothing of the ledger's file. Times are nanoseconds of CLOCK_MONOTONIC, which all processes share.
 """
 
@@ -22,7 +25,7 @@ class Entry(NamedTuple):
 
 
 class Diary:
-    """Appends; a line is there as a whole or not at all, also if its writer is killed."""
+    """Appends; a line is there as a whole or is not read, also if its writer is killed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,10 +34,15 @@ class Diary:
     def note(self, kind: str, *words: object, pid: int | None = None, at: int | None = None) -> None:
         when = time.monotonic_ns() if at is None else at
         who = os.getpid() if pid is None else pid
-        os.write(self._fd, f"{kind} {when} {who} {' '.join(map(str, words))}\n".encode())
+        os.write(self._fd, line_of(kind, when, who, *words))
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def line_of(*words: object) -> bytes:
+    """How an entry stands in the file."""
+    return f"\n{' '.join(map(str, words))} .\n".encode()
 
 
 class DiaryReader:
@@ -48,8 +56,9 @@ class DiaryReader:
         self._rest += self._file.read()
         *lines, self._rest = self._rest.split(b"\n")
         for line in lines:
-            kind, at, pid, *words = line.decode().split(" ")
-            yield Entry(kind, int(at), int(pid), tuple(words))
+            if line.endswith(b" .") or line.startswith(b"died "):  # the second are the ledger's own, at crash points
+                kind, at, pid, *words = line.decode().removesuffix(" .").split(" ")
+                yield Entry(kind, int(at), int(pid), tuple(words))
 
     def close(self) -> None:
         self._file.close()

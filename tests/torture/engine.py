@@ -58,7 +58,7 @@ CHILD = """
 import os, sys, time
 time.sleep(float(sys.argv[3]))
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
-os.write(fd, f"end {time.monotonic_ns()} {os.getpid()} {sys.argv[2]}\\n".encode())
+os.write(fd, f"\\nend {time.monotonic_ns()} {os.getpid()} {sys.argv[2]} .\\n".encode())
 """
 
 
@@ -184,13 +184,12 @@ class EngineTorture(Torture):
         times = times_of(self._home)
         for entry in entries:
             if entry.kind in {"file", "grant"}:
-                asked, granted, _ = times.get(entry.words[0], (entry.at, entry.at, 0))
+                asked, granted, freed = times.get(entry.words[0], (entry.at, entry.at, 0))
                 yield entry._replace(at=asked if entry.kind == "file" else granted)
+                if entry.kind == "file" and freed:  # of those that were killed before they began nothing is known
+                    yield Entry("free", freed, 0, entry.words[:1])
             else:
                 yield entry
-        for token, (_, _, freed) in times.items():
-            if freed:
-                yield Entry("free", freed, 0, (token,))
 
     def _judge(self) -> Verdict:
         verdict = super()._judge()

@@ -15,6 +15,19 @@ from tests.torture.diary import Entry
 Needs = tuple[tuple[str, int], ...]
 
 
+#: When processes of each pid were killed, in order: a long torture uses pids again.
+Deaths = dict[int, list[int]]
+
+
+# The time of a kill is taken before it is sent, and a busy machine may do other things in between.
+SENT_WITHIN_NS = 500_000_000
+
+
+def death_after(died: Deaths, pid: int, at: int) -> int:
+    """When the process that had this pid at a moment was killed; 0: it was not."""
+    return next((death for death in died.get(pid, ()) if death > at - SENT_WITHIN_NS), 0)
+
+
 @dataclass
 class Hold:
     """What the diary says of one claim."""
@@ -113,7 +126,7 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
     """The verdict on a diary; ``limits`` are those that were in force at its begin."""
     verdict = Verdict()
     holds: dict[int, Hold] = {}
-    died: dict[int, int] = {}
+    died: Deaths = {}
     changes: dict[str, list[tuple[int, int]]] = {pool: [(0, limit)] for pool, limit in limits.items()}
     for kind, at, pid, words in sorted(entries, key=lambda entry: entry.at):
         claim = int(words[0]) if words and words[0].isdigit() else 0
@@ -144,10 +157,10 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
                 verdict.too_late += 1
             case "kill":
                 verdict.kills += 1
-                died.setdefault(pid, at)
+                died.setdefault(pid, []).append(at)
             case "died":
                 verdict.crashes += 1
-                died.setdefault(pid, at)
+                died.setdefault(pid, []).append(at)
             case "stop":
                 verdict.stops += 1
             case "limit":
@@ -162,8 +175,8 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
         for pid, end in hold.pids.items():
             if end is None:
                 enders = (pid, *hold.above) if pid == hold.worker else (pid,)
-                deaths = [died[one] for one in enders if died.get(one, 0) > hold.begin]
-                hold.pids[pid] = min(deaths, default=hold.begin)
+                deaths = [death for one in enders if (death := death_after(died, one, hold.begin))]
+                hold.pids[pid] = max(hold.begin, min(deaths, default=hold.begin))
     held = sorted((hold for hold in holds.values() if hold.pids), key=lambda hold: hold.begin)
     moments = over_limit(held, changes)
     verdict.over_limit = len(moments)
@@ -207,7 +220,7 @@ def count_inversions(holds: Iterable[Hold]) -> int:
     return found
 
 
-def measure(verdict: Verdict, granted: list[Hold], died: dict[int, int], limits: dict[str, int]) -> None:
+def measure(verdict: Verdict, granted: list[Hold], died: Deaths, limits: dict[str, int]) -> None:
     """How long a slot of a pool of one was free before the driver of the next claim, which waited, knew of it."""
     for hold in granted:
         if hold.begin:
@@ -220,6 +233,6 @@ def measure(verdict: Verdict, granted: list[Hold], died: dict[int, int], limits:
                 continue
             lags, free = verdict.after_release_ms, before.freed
             if not free:
-                lags, free = verdict.after_death_ms, max(before.end, died.get(before.driver, 0))
+                lags, free = verdict.after_death_ms, max(before.end, death_after(died, before.driver, before.begin))
             if after.filed < free < after.granted:
                 lags.append((after.granted - free) / 1e6)

@@ -216,6 +216,14 @@ MUTANTS = [
         test=IN_LIVENESS + "test_a_worker_whose_owner_died_before_it_had_its_lock_begins_nothing",
     ),
     SuiteMutant(
+        says="an owner that ends lives until its steps were looked at",
+        breaks="I1 I4",
+        edits=_edit(
+            LEDGER + "ledger", "                hygiene.close(owner.lock_fd)\n                lock_fd = None\n", ""
+        ),
+        test=IN_LEDGER + "test_a_worker_that_takes_its_lock_when_its_owner_has_just_ended_begins_nothing",
+    ),
+    SuiteMutant(
         says="a driver gives slots back while a process of the step carries their lock",
         breaks="I1 I4",
         edits=_edit(LEDGER + "client", "        if is_worked_on(files, lease.claim):", "        if False:"),
