@@ -1,30 +1,39 @@
 """What does it cost to claim slots from the ledger, alone and among many, and how soon does the next one have them?
 
-``python benchmarks/ledger.py [--rounds 5] [--seconds 2] [--json FILE]``. Every case has a ledger of its own; those of
-one table take turns within each round, in an order shuffled anew. Peers: the same SQL statements without the ledger
-around them, the same ledger under a blocking ``flock`` and under SQLite's own waiting, a bare ``flock`` and a polled
-SQLite row.
+Every case has a ledger of its own. Peers: the same SQL statements without the ledger around them, the same ledger under
+a blocking ``flock`` and under SQLite's own waiting, a bare ``flock`` and a polled SQLite row.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
 import random
 import select
-import shutil
 import sqlite3
-import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import harness
+from harness import (
+    Case,
+    Figures,
+    Results,
+    Target,
+    median,
+    parse,
+    parser,
+    ratios,
+    report,
+    run_rounds,
+    target_table,
+)
 
 from executor.database import sqlite as database_module
 from executor.database.lock import FileLock
@@ -32,7 +41,8 @@ from executor.ledger.client import LedgerClient, SlotsGranted
 from executor.ledger.ledger import Ledger, Owner
 from executor.ledger.requests import Changes, Outcome, Request, needs_of
 
-Figures = dict[str, float]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 THINK_S = 0.0005
 POLL_S = 0.01
@@ -237,6 +247,8 @@ def handover(home: Path, *, player: Callable[[Path, int, int], list[tuple[float,
     ]
     turns_of.sort()
     lags = [after[0] - before[1] for before, after in pairwise(turns_of) if before[2] != after[2]]
+    if not lags:  # one was over before the other began
+        return {"hand-overs": 0.0}
     return {
         "p50 ms": quantile(lags, 0.5) * 1e3,
         "p99 ms": quantile(lags, 0.99) * 1e3,
@@ -311,64 +323,117 @@ def by_polling(home: Path, number: int, turns: int) -> list[tuple[float, float]]
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
-Case = Callable[[Path], Figures]
+ALONE = "one process: a claim and its release"
+HANDOVER = "one slot, two processes: given back -> the other has it"
+LEDGER, BARE_SQL, CROWDED = "ledger", "the same SQL alone", "ledger, 10,000 wait elsewhere"
+PROCESSES = (1, 2, 4, 8)
+
+#: What is wanted, as ratios: of a claim to the SQL in it, of a claim behind a crowd to one without, and between the
+#: process that got the most and the one that got the least.
+CLAIM_AT_MOST = 3.0
+CROWD_AT_MOST = 1.1
+FAIRNESS_AT_MOST = 1.5
 
 
-def cases(seconds: float) -> dict[str, dict[str, Case]]:
-    tables: dict[str, dict[str, Case]] = {
-        "one process: a claim and its release": {
-            "ledger": lambda home: alone(home, waiters=0),
-            "ledger, 1,000 wait elsewhere": lambda home: alone(home, waiters=1000),
-            "ledger, 10,000 wait elsewhere": lambda home: alone(home, waiters=10_000),
-            "the same SQL alone": bare_sql,
-        },
-        "one slot, two processes: given back -> the other has it": {
-            "ledger": lambda home: handover(home, player=by_ledger),
-            "bare flock": lambda home: handover(home, player=by_flock),
-            f"SQLite row, polled every {POLL_S * 1e3:g} ms": lambda home: handover(home, player=by_polling),
-        },
-    }
+def contention_group(think_s: float) -> str:
+    return f"claim and release, {think_s * 1e3:g} ms between"
+
+
+def contention_name(count: int, lock: str) -> str:
+    return f"{count} process{'es' if count > 1 else ''}, {lock}"
+
+
+def cases(seconds: float, pairs: int) -> list[Case]:
+    made = [
+        Case(group=ALONE, name=name, measure=measure)
+        for name, measure in {
+            LEDGER: lambda home: alone(home, waiters=0, pairs=pairs),
+            "ledger, 1,000 wait elsewhere": lambda home: alone(home, waiters=1000, pairs=pairs),
+            CROWDED: lambda home: alone(home, waiters=10_000, pairs=pairs),
+            BARE_SQL: lambda home: bare_sql(home, pairs=pairs),
+        }.items()
+    ]
+    turns = max(10, pairs // 10)
+    made += [
+        Case(group=HANDOVER, name=name, measure=lambda home, player=player: handover(home, player=player, turns=turns))
+        for name, player in {
+            LEDGER: by_ledger,
+            "bare flock": by_flock,
+            f"SQLite row, polled every {POLL_S * 1e3:g} ms": by_polling,
+        }.items()
+    ]
     for think_s in (0.0, THINK_S):
-        table = tables[f"claim and release, {think_s * 1e3:g} ms between"] = {}
-        for count in (1, 2, 4, 8):
+        for count in PROCESSES:
             for lock in LOCKS:
-                table[f"{count} processes, {lock}"] = lambda home, count=count, lock=lock, think_s=think_s: contention(
-                    home, processes=count, think_s=think_s, lock=lock, seconds=seconds
+                made.append(
+                    Case(
+                        group=contention_group(think_s),
+                        name=contention_name(count, lock),
+                        measure=lambda home, count=count, lock=lock, think_s=think_s: contention(
+                            home, processes=count, think_s=think_s, lock=lock, seconds=seconds
+                        ),
+                    )
                 )
-    return tables
+    return made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each case with several processes")
-    parser.add_argument("--only", default="", help="tables whose name contains this")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    tables = {name: table for name, table in cases(options.seconds).items() if options.only in name}
-    found: dict[str, dict[str, list[Figures]]] = {}
-    load = os.getloadavg()[0]
-    for number in range(options.rounds):
-        for name, table in tables.items():
-            for case in random.sample(list(table), len(table)):
-                home = Path(tempfile.mkdtemp(prefix="executor-benchmark-"))
-                try:
-                    found.setdefault(name, {}).setdefault(case, []).append(table[case](home))
-                finally:
-                    shutil.rmtree(home)
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    print(f"medians of {options.rounds} rounds; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
-    print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} CPUs")
-    for name, table in tables.items():
-        heads = list(next(iter(found[name].values()))[0])
-        print(f"\n{name}\n\n|  | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
-        for case in table:
-            medians = [statistics.median(figures[head] for figures in found[name][case]) for head in heads]
-            cells = [f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in medians]
-            print(f"| {case} | {' | '.join(cells)} |")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+def section(results: Results, group: str) -> str:
+    """The medians of every figure of every case of a group."""
+    names = [name for found, name in results.figures if found == group]
+    heads = next(
+        (list(figures) for name in names for figures in results.figures[group, name] if figures is not None), []
+    )
+    lines = [f"### {group[:1].upper()}{group[1:]} (medians)", "", f"| | {' | '.join(heads)} |"]
+    lines.append("|---|" + "---:|" * len(heads))
+    for name in names:
+        cells = [harness.number(median(results.samples(group, name, head))) for head in heads]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def targets(results: Results) -> list[Target]:
+    claims = {name: results.samples(ALONE, name, "claim p50 us") for name in (LEDGER, BARE_SQL, CROWDED)}
+    crowd = results.samples(ALONE, CROWDED, "claim p99 us")
+    quiet = results.samples(ALONE, LEDGER, "claim p99 us")
+    wanted = [
+        Target(
+            what="a claim, p50 / the same SQL alone",
+            found=ratios(claims[LEDGER], claims[BARE_SQL]),
+            at_most=CLAIM_AT_MOST,
+        ),
+        Target(
+            what="a claim, p50, 10,000 waiting elsewhere / nobody",
+            found=ratios(claims[CROWDED], claims[LEDGER]),
+            at_most=CROWD_AT_MOST,
+        ),
+        Target(what="a claim, p99, 10,000 waiting elsewhere / nobody", found=ratios(crowd, quiet), at_most=2.0),
+    ]
+    lock = next(iter(LOCKS))
+    for count in PROCESSES[1:]:
+        shares = results.samples(contention_group(THINK_S), contention_name(count, lock), "slowest/fastest")
+        wanted.append(
+            Target(
+                what=f"{count} processes, {THINK_S * 1e3:g} ms between: fastest / slowest",
+                found=[1 / share for share in shares if share],
+                at_most=FAIRNESS_AT_MOST,
+            )
+        )
+    return wanted
+
+
+def main(arguments: list[str] | None = None) -> int:
+    made = parser(__doc__ or "")
+    made.add_argument("--seconds", type=float, help="of each case with several processes (2)")
+    made.add_argument("--only", default="", help="tables whose name contains this")
+    options = parse(made, arguments)
+    seconds = options.seconds or (0.1 if options.quick else 2.0)
+    chosen = [case for case in cases(seconds, 100 if options.quick else 2000) if options.only in case.group]
+    results = run_rounds(chosen, options)
+    sections = [section(results, group) for group in dict.fromkeys(case.group for case in chosen)]
+    sections.append(f"### Targets\n\n{target_table(targets(results))}")
+    sections.append(f"SQLite {sqlite3.sqlite_version}.")
+    return report("ledger", sections, results, options, [])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """What does waiting cost? One step sleeps 10 s, 1,000 others wait for a limit; the CPU of everybody but the sleeper.
 
 Looked at from outside, in the middle of the sleep, by the kernel's own counts (``schedstat``): the process that drives
-the run with all its threads, and all processes below it. "wake-ups" counts how often any of their threads was run.
+the run with all its threads, and all processes below it (where another run holds the pool, that one too). "wake-ups"
+counts how often any of their threads was run.
 """
 
 from __future__ import annotations
@@ -59,9 +60,16 @@ OURS = {
     "executor, a tag limit is full": "executor_tag_limit",
     "executor, persistent workers, a tag limit is full": "executor_persistent",
     "executor run (command), a tag limit is full": "executor_command",
+    "executor, a pool is full": "executor_pool",
+    "executor, a pool is full, held by another run": "executor_other_run",
 }
 PEERS = {"ProcessPoolExecutor": "process_pool_executor", "multiprocessing.Pool": "multiprocessing_pool"}
-FRAMEWORKS = {"dask": "dask", "dagster": "dagster"}
+#: Name in the table: the framework, and its function.
+FRAMEWORKS = {
+    "dask": ("dask", "dask"),
+    "dagster": ("dagster", "dagster"),
+    "dagster, a pool is full, held by another run": ("dagster", "dagster_pool"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,11 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         made.error(f"--seconds must be more than {2 * EDGE_S:g}")
     kinds = OURS | PEERS
     skipped = []
-    for name in FRAMEWORKS if options.peers else ():
-        if installed(frameworks.DISTRIBUTIONS[name]) is None:
-            skipped.append(f"{name} was left out: it is not installed.")
+    for name, (framework, function) in FRAMEWORKS.items() if options.peers else ():
+        if installed(frameworks.DISTRIBUTIONS[framework]) is None:
+            skipped.append(f"{name} was left out: {framework} is not installed.")
         else:
-            kinds |= {name: FRAMEWORKS[name]}
+            kinds |= {name: function}
     cases = [Case(group=GROUP, name=name, measure=_observed(kind, seconds, waiters)) for name, kind in kinds.items()]
     results = run_rounds(cases, options)
     results.skipped = skipped

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 import time
 from typing import Any
@@ -68,6 +69,67 @@ def executor_command(seconds: float, waiters: int) -> None:
     sys.exit(run_command(["run", __file__, "--max-concurrent", "4", "--tag-limit", "slow:1"]))
 
 
+def pool_job(seconds: float, waiters: int) -> Any:
+    """A job whose steps all want the one slot of a pool, those beside ``sleep`` less urgently."""
+    import executor as ex
+
+    sleep = ex.op(name="sleep", pool="slow", priority=1)(lambda: sleep_first(seconds))
+    wait = ex.op(name="wait", pool="slow")(nothing)
+
+    @ex.job(name="waiting")
+    def made() -> None:
+        sleep()
+        for number in range(waiters):
+            wait.alias(f"w{number}")()
+
+    return made
+
+
+def executor_pool(seconds: float, waiters: int) -> None:
+    """Others wait for the one slot of a pool; a process per step."""
+    _limit_pool()
+    pool_job(seconds, waiters).execute(run_config={"execution": {"config": {"max_concurrent": 4}}})
+
+
+def executor_other_run(seconds: float, waiters: int) -> None:
+    """All steps wait for the one slot of a pool, which a run in another program holds."""
+    import executor as ex
+
+    _limit_pool()
+    program, asleep = sys.executable, f"{os.environ['BEGUN']}.holder"
+    os.mkfifo(asleep)
+    command = [program, __file__, "executor_pool_holder", str(seconds), "0"]
+    with subprocess.Popen(command, env=os.environ | {"BEGUN": asleep}):
+        with open(asleep, encoding="utf-8") as file:
+            file.read()
+        config = {"execution": {"config": {"max_concurrent": 4}}}
+        ex.execute_job(pool_job(seconds, waiters), config, on_event=_TellThatItWaits())
+
+
+def executor_pool_holder(seconds: float, waiters: int) -> None:
+    """The run in the other program."""
+    pool_job(seconds, waiters).execute()
+
+
+class _TellThatItWaits:
+    """Says so when the first step of a run is told that it waits."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, event: Any, _: float) -> None:
+        if not self._told and event.kind == "slots_waiting" and event.cause == "full":
+            self._told = True
+            with open(os.environ["BEGUN"], "w", encoding="utf-8") as file:
+                file.write("begun")
+
+
+def _limit_pool() -> None:
+    from executor import Instance
+
+    Instance.get().ledger.set_limit("slow", 1)
+
+
 def process_pool_executor(seconds: float, waiters: int) -> None:
     """Others wait in the queue of a ``ProcessPoolExecutor`` of one process."""
     from concurrent.futures import ProcessPoolExecutor
@@ -104,6 +166,38 @@ def dagster(seconds: float, waiters: int) -> None:
     made = module.build_reconstructable_job("waits", "dagster_job", (seconds, waiters))
     with module.execute_job(made, instance=instance, raise_on_error=True):
         pass
+
+
+def dagster_pool(seconds: float, waiters: int) -> None:
+    """Others wait for the one slot of a pool, which another run holds; one step that uses no pool sleeps."""
+    module: Any = importlib.import_module("dagster")
+    instance = module.DagsterInstance.local_temp(os.environ["EXECUTOR_HOME"])
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("slow", 1)
+    if not storage.claim_concurrency_slot("slow", "another-run", "step").is_claimed:
+        raise RuntimeError("the other run has not got the slot")
+    made = module.build_reconstructable_job("waits", "dagster_pool_job", (seconds, waiters))
+    with module.execute_job(made, instance=instance, raise_on_error=True):
+        pass
+
+
+def dagster_pool_job(seconds: float, waiters: int) -> Any:
+    """Its job; its workers call this as well."""
+    module: Any = importlib.import_module("dagster")
+
+    def first() -> None:
+        sleep_first(seconds)
+
+    sleep = module.op(name="sleep", tags={"dagster/priority": "1"})(first)
+    wait = module.op(name="wait", pool="slow")(nothing)
+
+    @module.job(name="waiting", executor_def=module.multiprocess_executor.configured({"max_concurrent": 4}))  # type: ignore[untyped-decorator]  # Any: a peer
+    def made() -> None:
+        sleep()
+        for number in range(waiters):
+            wait.alias(f"w{number}")()
+
+    return made
 
 
 def dagster_job(seconds: float, waiters: int) -> Any:

@@ -79,6 +79,65 @@ def test_waiting_measures_us_and_the_pools(tmp_path: Path) -> None:
     names = {case["name"] for case in record["cases"]}
     assert {"executor, a tag limit is full", "ProcessPoolExecutor"} <= names
     assert all(figures["total_percent"] >= 0 for case in record["cases"] for figures in case["figures"])
+    other = figures_of(record, "executor, a pool is full, held by another run")[0]
+    assert other["processes"] >= 4  # two drivers, and the template and the step of the run that holds the slot
+
+
+def test_handover_measures_both_kinds_of_workers_and_bare_locks(tmp_path: Path) -> None:
+    text, record = run("handover.py", tmp_path)
+    assert record["failures"] == []
+    for name in (
+        "executor, a process per step",
+        "executor, persistent workers",
+        "bare flock, a fork per step",
+        "bare flock, a loop",
+    ):
+        turns, work = figures_of(record, name)
+        assert turns["turns"] > 0, name
+        assert 0 < turns["gone_p50_s"] <= turns["line_p50_s"], name
+        assert work["wall_s"] >= 6 * 0.05, name  # three steps of each of two runs, one after another
+    assert "two runs of 12 steps" in text
+
+
+def test_overcommit_counts_races_that_several_won(tmp_path: Path, benchmarks_on_path: Path) -> None:
+    _, record = run("overcommit.py", tmp_path, "--races", "2", "--many", "10")
+    for name, races in (
+        ("executor, the ledger", 2),
+        ("executor, the ledger, many races", 10),
+        ("executor, whole runs", 2),
+    ):
+        (found,) = figures_of(record, name)
+        assert found == {"races": races, "overcommitted": 0, "all_won": 0, "nobody_won": 0}
+    from overcommit import _counted
+
+    assert _counted([1, 4, 0, 2, 1]) == {"races": 5, "overcommitted": 2, "all_won": 1, "nobody_won": 1}
+
+
+def test_two_that_held_the_slot_at_the_same_time_are_found(benchmarks_on_path: Path) -> None:
+    from handover import figures
+    from harness import MeasurementFailed
+    from together import Held, most_at_once
+
+    held = [Held(0.0, 2.0, 2.0, "a"), Held(2.0, 3.0, 3.5, "b"), Held(3.75, 5.0, 5.0, "a")]
+    assert most_at_once(held) == 1
+    assert figures(held, 3)["gone_max_s"] == 0.25
+    assert figures(held, 3)["line_max_s"] == 0.75
+    overlapping = [*held, Held(4.0, 6.0, 6.0, "b")]
+    assert most_at_once(overlapping) == 2
+    with pytest.raises(MeasurementFailed, match="at the same time"):
+        figures(overlapping, 4)
+    with pytest.raises(MeasurementFailed, match="3 steps noted something, not 4"):
+        figures(held, 4)
+
+
+def test_ledger_measures_claims_under_every_lock(tmp_path: Path) -> None:
+    text, record = run("ledger.py", tmp_path)
+    assert record["failures"] == []
+    assert figures_of(record, "ledger, 10,000 wait elsewhere")[0]["claim p50 us"] > 0
+    for processes in ("1 process", "2 processes", "4 processes", "8 processes"):
+        for lock in ("tried, 1-2 ms back-off", "blocking flock", "SQLite's own waiting"):
+            assert all(figures["pairs/s"] > 0 for figures in figures_of(record, f"{processes}, {lock}"))
+    assert "a claim, p50 / the same SQL alone" in text
 
 
 def test_what_is_written_names_no_machine_and_no_path(tmp_path: Path) -> None:
