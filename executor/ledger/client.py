@@ -279,6 +279,10 @@ class LedgerClient:
             OwnerLost: this run was taken for dead.
             DatabaseLost: the ledger was deleted or replaced.
         """
+        if self._unread and self._waiting and self._hear_grants():
+            # The steps begin first. What else the bell may have been about is read with the lock right after.
+            self._retry_at = self._retry_at or self._clock()
+            return
         if self._retry_at is not None:
             if self._retry_at > self._clock():
                 return
@@ -374,7 +378,29 @@ class LedgerClient:
             self._waiting.add(number)
         for lease in outcome.lost:
             self.news.append(SlotsLost(lease))
-        for lease in outcome.granted:
+        self._take(outcome.granted)
+        for number in withdrawn:
+            self._by_number.pop(number, None)
+        if self._deaths is not None and outcome.orphans:
+            self._orders.reap |= self._deaths.watch_orphans(outcome.orphans, self._pools(self._waiting), now)
+        if self._waiting and self._safety_at is None:
+            self._safety_at = now + SAFETY_S
+
+    def _hear_grants(self) -> bool:
+        """Take what was granted and is committed, without the ledger's lock; whether there was anything.
+
+        Who gives slots back holds the lock for a while after the bell, and others come in between.
+        """
+        try:
+            found = self._ledger.granted_after(self.owner, self._told)
+        except (DatabaseFull, DatabaseBusy, OSError):  # it is told when it is read with the lock
+            return False
+        self._take(found)
+        return bool(found)
+
+    def _take(self, granted: list[Lease]) -> None:
+        """Remember what was granted, and tell it; give back at once what nobody wants any more."""
+        for lease in granted:
             self._told = max(self._told, lease.token)
             found = self._by_number.get(lease.claim)
             if found is None or found.unwanted:
@@ -384,14 +410,8 @@ class LedgerClient:
             self._waiting.discard(lease.claim)
             found.lease, found.parked = lease, False
             self.news.append(SlotsGranted(found.ticket, lease))
-        for number in withdrawn:
-            self._by_number.pop(number, None)
-        if outcome.granted:
+        if granted:
             crash_point("granted")
-        if self._deaths is not None and outcome.orphans:
-            self._orders.reap |= self._deaths.watch_orphans(outcome.orphans, self._pools(self._waiting), now)
-        if self._waiting and self._safety_at is None:
-            self._safety_at = now + SAFETY_S
 
     def _stop_listening(self) -> None:
         self._safety_at = self._deaf_at = None

@@ -21,7 +21,7 @@ from executor.ledger import bell, liveness, pools
 from executor.ledger.claims import AGING_S
 from executor.ledger.folders import make_folders, refuse_to_make_under_running_work
 from executor.ledger.requests import Changes, Lease, Outcome
-from executor.ledger.round import Round
+from executor.ledger.round import Round, granted_to
 from executor.ledger.waiting import waiting_for
 from executor.workers import hygiene
 
@@ -221,7 +221,7 @@ class Ledger:
             if told is None:
                 outcome.granted = [Lease(seq, token) for seq, whose, token in change.granted if whose == owner.id]
             else:
-                outcome.granted = change.granted_to(owner.id, told)
+                outcome.granted = granted_to(change.execute, owner.id, told)
             outcome.freed, outcome.orphans, outcome.gave = change.freed, change.orphans, len(change.granted)
         return outcome
 
@@ -232,6 +232,14 @@ class Ledger:
                 "SELECT 1 FROM claim WHERE seq = ? AND token = ?", (lease.claim, lease.token)
             ).fetchone()
         return row is not None
+
+    def granted_after(self, owner: Owner, token: int) -> list[Lease]:
+        """The leases of an owner with a larger token that are committed by now, read without the lock.
+
+        What a bell was about may be committed a moment later: only who holds the lock knows that there is no more.
+        """
+        with self.database.explained():
+            return granted_to(self.database.execute, owner.id, token)
 
     def knows(self, owner: str) -> bool:
         """Whether there is such an owner; a run that has ended in good order has none."""

@@ -34,6 +34,12 @@ class _New(NamedTuple):
     request: Request
 
 
+def granted_to(execute: Callable[..., Any], owner: str, after_token: int) -> list[Lease]:
+    """The leases of an owner with a larger token than this one, in the order of their tokens."""
+    found = execute("SELECT seq, token FROM claim WHERE owner = ? AND token > ? ORDER BY token", (owner, after_token))
+    return [Lease(seq, token) for seq, token in found.fetchall()]
+
+
 class Round:
     """The changes of one transaction. ``settle`` comes last: it grants whatever fits after them."""
 
@@ -183,15 +189,6 @@ class Round:
                     self.execute("DELETE FROM shape WHERE id = ?", (shape,))
 
     # --- what an owner is told ---------------------------------------------------------------------------------------
-
-    def granted_to(self, owner: str, after_token: int) -> list[Lease]:
-        """The leases of an owner with a larger token than this one, in the order of their tokens."""
-        return [
-            Lease(seq, token)
-            for seq, token in self.execute(
-                "SELECT seq, token FROM claim WHERE owner = ? AND token > ? ORDER BY token", (owner, after_token)
-            )
-        ]
 
     def waited_for_by(self, owner: str) -> set[str]:
         """The pools for which an owner waits."""

@@ -17,6 +17,7 @@ from executor.database import lock
 from executor.ledger import client as client_module
 from executor.ledger import ledger as ledger_module
 from executor.ledger import watch
+from executor.ledger.bell import ring
 from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
@@ -208,17 +209,58 @@ def test_the_lock_in_other_hands_holds_nobody_up(home: Path, monkeypatch: pytest
     client.close()
 
 
-def test_a_bell_heard_while_the_lock_is_taken_is_acted_on_later(
+def test_a_bell_heard_while_the_lock_is_taken_is_acted_on_later(mine: LedgerClient, home: Path) -> None:
+    with Ledger(home) as other:
+        other.set_limit("a", 0)
+        ask(mine)
+        with other.database.transaction():
+            ring(home, mine.owner.id)
+            mine.on_ready()
+            mine.flush()
+            assert news(mine) == []
+        other.set_limit("a", 1)
+    assert len(wait_for_news(mine)) == 1
+    assert mine.saved_by_timer == 0
+
+
+def test_what_was_granted_is_heard_while_somebody_else_has_the_lock(
     mine: LedgerClient, theirs: LedgerClient, home: Path
 ) -> None:
     first = ask(theirs)
-    ask(mine)
+    ticket = ask(mine)
     theirs.release(first)
     theirs.flush()
     with Ledger(home) as other, other.database.transaction():
         mine.on_ready()
         mine.flush()
-        assert news(mine) == []
+        (granted,) = news(mine)
+        assert isinstance(granted, SlotsGranted)
+        assert granted.ticket == ticket
+    assert mine.is_held(granted.lease)
+    assert not mine.waiting
+
+
+def test_a_bell_that_was_about_two_grants_of_which_one_was_not_committed_yet_is_not_over_with_the_first(
+    mine: LedgerClient, theirs: LedgerClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 1)
+    first, second = ask(theirs, a=1), ask(theirs, b=1)
+    ask(mine, a=1)
+    ask(mine, b=1)
+    theirs.release(first)
+    theirs.flush()
+    mine.on_ready()
+    theirs.release(second)
+    theirs.flush()
+    read = Ledger.granted_after
+    # as if this ring had been heard together with the first one, before its commit
+    assert mine.owner.bell.heard()
+    monkeypatch.setattr(Ledger, "granted_after", lambda *words: read(*words)[:1])
+    mine.flush()
+    assert len(news(mine)) == 1
+    assert mine.wake_at is not None
+    assert mine.wake_at <= time.monotonic()  # the rows are to be read again at once
     assert len(wait_for_news(mine)) == 1
     assert mine.saved_by_timer == 0
 
@@ -357,8 +399,6 @@ def test_what_a_lost_bell_was_about_is_found_once_a_second_and_counted(
 
 
 def test_a_bell_too_many_does_no_harm(mine: LedgerClient, theirs: LedgerClient, home: Path) -> None:
-    from executor.ledger.bell import ring
-
     ask(theirs)
     ask(mine)
     with (home / "bell" / mine.owner.id).open("wb") as file:
