@@ -75,12 +75,22 @@ def children(pid: int | None = None) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """All that it started, and what those started."""
+    """All that it started, and what those started, read until two looks in a row agree.
+
+    A process whose parent ends between two lines of one look may stand in neither its old nor its new parent's list.
+    """
+    before, found = None, _descendants(pid)
+    while set(found) != before:
+        before, found = set(found), _descendants(pid)
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
     found = []
     for child in children(pid):
         found.append(child)
         try:
-            found += descendants(child)
+            found += _descendants(child)
         except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
             continue
     return found

@@ -73,11 +73,20 @@ def command(op: str, kind: str, mailbox: Mailbox, folder: Path, *options: str, *
     return [sys.executable, "-c", script, op, json.dumps(config), json.dumps(tags), *options]
 
 
+class Program(subprocess.Popen[str]):
+    """A program that is not waited for when a test has failed, which might be for ever."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 def start(
     op: str, kind: str, mailbox: Mailbox, *, folder: Path, before: Sequence[str] = (), **settings: Any
-) -> subprocess.Popen[str]:
+) -> Program:
     """A program that runs that op in a job; ``pid`` is its driver's. ``before``: words before its command."""
-    return subprocess.Popen(
+    return Program(
         [*before, *command(op, kind, mailbox, folder, **settings)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -46,8 +46,8 @@ def test_workers_and_their_children_die_with_their_driver(
     """No grace is waited for: it is an hour."""
     with start("waits_with_stubborn_children", kind, mailbox, folder=tmp_path, stop_grace_s=LONG_S) as program:
         strays = list(map(int, mailbox.wait(3)))
+        wait_until(lambda: set(strays) <= set(descendants(program.pid)), "the worker has adopted them")
         below = descendants(program.pid)
-        assert set(strays) <= set(below)
         stranger = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
         program.kill()
         program.wait()
@@ -100,6 +100,7 @@ def test_workers_of_a_stopped_template_outlive_their_driver_until_it_is_continue
     """It is told of the driver's death and cannot act on it; and nobody else may kill what it holds together."""
     with start("waits_with_stubborn_children", kind, mailbox, folder=tmp_path, stop_grace_s=LONG_S) as program:
         strays = set(map(int, mailbox.wait(3)))
+        wait_until(lambda: strays <= set(descendants(program.pid)), "the worker has adopted them")
         below = descendants(program.pid)
         (template,) = {pid for pid in below if os.getsid(pid) == pid} - strays
         os.kill(template, signal.SIGSTOP)
