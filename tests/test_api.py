@@ -70,7 +70,8 @@ def script(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[
 # --- what is chosen --------------------------------------------------------------------------------------------------
 
 
-def test_a_program_of_one_thread_forks_and_says_so() -> None:
+def test_a_small_program_of_one_thread_forks_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.workers.launch.FORK_UP_TO_BYTES", sys.maxsize)  # the program is all of these tests
     said = description(execute_job(simple))
     assert said.startswith("one process per step, forked (this process has one thread and ")
 

@@ -238,7 +238,7 @@ MUTANTS = [
     SuiteMutant(
         says="a worker that goes on to the next step keeps the lock of the last",
         breaks="I11",
-        edits=_edit("executor.workers.child", "            if held and alone:\n", "            if False:\n"),
+        edits=_edit("executor.workers.child", "            if claim and alone:\n", "            if False:\n"),
         test=IN_POOLS + "test_while_a_step_runs_its_input_and_output_carry_its_lock_and_then_nothing_does",
     ),
     SuiteMutant(
