@@ -217,7 +217,7 @@ class HistoryWriter:
         self.path = path
         self.sync_at: float | None = None  #: None: everything is on the disk
         self._sync_every_s = sync_every_s
-        self._lines: list[str] = []
+        self._events: list[tuple[Event, float]] = []  #: not encoded yet: steps that can start do so first
         self._unwritten = b""  # what the system did not take at the last flush
         try:
             self._fd = hygiene.register(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -238,8 +238,9 @@ class HistoryWriter:
         """Collect one event that happened ``now_s`` seconds after the run began.
 
         A scheduler that is told of the event must be told the same time, so that a replay meets the same due times.
+        Nobody may change the event afterwards.
         """
-        self._lines.append(_ENCODERS[event.__class__](event, now_s))
+        self._events.append((event, now_s))
         if self.sync_at is None:
             self.sync_at = now_s + self._sync_every_s
 
@@ -249,10 +250,10 @@ class HistoryWriter:
         Raises:
             HistoryLost: the disk is full, or not there any more.
         """
-        if self._lines:
-            self._lines.append("")
-            self._unwritten += "\n".join(self._lines).encode("ascii")
-            self._lines.clear()
+        if self._events:
+            events, self._events = self._events, []
+            lines = [_ENCODERS[event.__class__](event, now_s) for event, now_s in events]
+            self._unwritten += "\n".join([*lines, ""]).encode("ascii")
         while self._unwritten:
             try:
                 taken = os.write(self._fd, self._unwritten)
