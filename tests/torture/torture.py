@@ -29,6 +29,9 @@ POINTS = [
 # Where nobody is granted anything, or does not end, for so long, something hangs; no machine is as slow as that.
 HANGS_S = 60.0
 
+# A driver that was told to end and goes on is told again after so long.
+ASK_AGAIN_S = 5.0
+
 LIMITS = {"solo": 1, "pair": 2, "trio": 3, "left": 1, "right": 1}
 
 NEEDS = [
@@ -277,10 +280,13 @@ class Torture:
     def _end(self) -> None:
         """Let everybody end in good order, however many were killed before."""
         self._continue_stopped(float("inf"))
-        for pidfd in self._drivers:
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         deadline = time.monotonic() + HANGS_S
+        ask_at = 0.0
         while self._drivers or self._helpers:
+            if time.monotonic() >= ask_at:  # again, since a signal that comes while a run ends is lost on the next
+                for pidfd in self._drivers:
+                    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                ask_at = time.monotonic() + ASK_AGAIN_S
             self._reap(0.5)
             if time.monotonic() > deadline:
                 self._diary.note("error", len(self._drivers), "drivers do not end")
