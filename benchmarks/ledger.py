@@ -66,7 +66,7 @@ def exchange(ledger: Ledger, owner: Owner, changes: Changes) -> Outcome:
         outcome = ledger.try_exchange(owner, changes, told=None)
         if outcome is not None:
             return outcome
-        time.sleep(0.001 * (1 + random.random()))
+        time.sleep(0.001 * (1 + random.random()))  # as the client of a run: by chance, so that two do not keep step
 
 
 def wait_in_the_kernel(lock: FileLock, *, shared: bool = False) -> bool:
@@ -109,7 +109,7 @@ def contention(home: Path, *, processes: int, think_s: float, lock: str, seconds
             one_pair(ledger, owner, changes)
             times.append(time.perf_counter() - before)
             if think_s:
-                time.sleep(think_s)
+                time.sleep(think_s)  # a run that does other things between two claims
         (home / f"times-{number}").write_text(json.dumps(times))
         os._exit(0)
     for _ in pids:
@@ -279,7 +279,7 @@ def by_ledger(home: Path, number: int, turns: int) -> list[tuple[float, float]]:
             client.flush()
         begin = time.perf_counter()
         assert isinstance(client.news.pop(), SlotsGranted)
-        time.sleep(HOLD_S)
+        time.sleep(HOLD_S)  # the work that the slot is held for
         end = time.perf_counter()
         client.release(ticket)
         ticket = client.request(request)
@@ -296,7 +296,7 @@ def by_flock(home: Path, number: int, turns: int) -> list[tuple[float, float]]: 
     for _ in range(turns):
         fcntl.flock(fd, fcntl.LOCK_EX)
         begin = time.perf_counter()
-        time.sleep(HOLD_S)
+        time.sleep(HOLD_S)  # the work that the slot is held for
         times.append((begin, time.perf_counter()))
         fcntl.flock(fd, fcntl.LOCK_UN)
         time.sleep(HOLD_S / 2)  # or the other would never have it: a bare lock knows no queue
@@ -312,12 +312,12 @@ def by_polling(home: Path, number: int, turns: int) -> list[tuple[float, float]]
     times = []
     for _ in range(turns):
         while not connection.execute("UPDATE slot SET holder = ? WHERE holder IS NULL", (number,)).rowcount:
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # this peer is one that polls
         begin = time.perf_counter()
-        time.sleep(HOLD_S)
+        time.sleep(HOLD_S)  # the work that the slot is held for
         times.append((begin, time.perf_counter()))
         connection.execute("UPDATE slot SET holder = NULL")
-        time.sleep(HOLD_S / 2)
+        time.sleep(HOLD_S / 2)  # as above
     return times
 
 

@@ -52,8 +52,9 @@ def make_job(of: Graph) -> JobDefinition:
 def run_job(shape: str, size: str, workers: str, steps_per_worker: str) -> dict[str, float]:
     """Seconds of defining, compiling and executing the graph as a job, its history kept.
 
-    ``wall_s`` is the whole ``job.execute()``: compiling, the run's folder, starting and ending processes, the last
-    fsync. ``steps_s`` is from the first ``step_started`` to the last ``step_succeeded``, by the history's own times.
+    ``wall_s`` is the whole ``job.execute()``: loading what only a run needs, compiling, the run's folder, starting and
+    ending processes, the last fsync. ``steps_s`` is from the first ``step_started`` to the last ``step_succeeded``, by
+    the history's own times.
     """
     of = graph(shape, int(size))
     began = perf_counter()
@@ -61,7 +62,6 @@ def run_job(shape: str, size: str, workers: str, steps_per_worker: str) -> dict[
     defined = perf_counter()
     per_worker: int | str = int(steps_per_worker) if steps_per_worker.isdigit() else steps_per_worker
     config = {"execution": {"config": {"max_concurrent": int(workers), "steps_per_worker": per_worker}}}
-    import executor.api  # noqa: F401  (the first run of a process loads it; the others do not)
 
     cpu_before = _cpu_s()
     started = perf_counter()

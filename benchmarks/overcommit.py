@@ -154,7 +154,7 @@ def executor_claims(number: int) -> Claim:
             outcome = ledger.try_exchange(owner, Changes(request=[request]), told=None)
             if outcome is not None:
                 return bool(outcome.granted)
-            time.sleep(0.001)
+            time.sleep(0.001)  # the ledger's lock is another's for the moment, and try_exchange does not wait
 
     return claim
 

@@ -33,7 +33,7 @@ def hold(name: str, hold_s: float) -> None:
         os.close(_open.pop(0))
     with open(os.environ["PIDS"], "wb", buffering=0) as pids:
         pids.write(b"%d\n" % os.getpid())
-    time.sleep(hold_s)
+    time.sleep(hold_s)  # the work that the slot is held for
     os.write(fd, b"%s %d %.9f %.9f\n" % (name.encode(), os.getpid(), began, time.monotonic()))
 
 
@@ -67,8 +67,6 @@ def _executor_run(name: str, steps: int, hold_s: float, config: dict[str, Any]) 
     def made() -> None:
         for number in range(steps):
             use.alias(f"s{number}")()
-
-    import executor.api  # noqa: F401  (the first run of a process loads it; not while the other one is at work)
 
     wait_for_the_other()
     made.execute(run_config={"execution": {"config": {"max_concurrent": 1} | config}}, raise_on_error=True)

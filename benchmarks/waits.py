@@ -26,10 +26,15 @@ def nothing() -> None:
 
 def tag_job(seconds: float, waiters: int) -> Any:
     """A job of one step that sleeps and others that wait; all have the tag ``slow``."""
+    return _job(seconds, waiters, tags={"slow": "yes"})
+
+
+def _job(seconds: float, waiters: int, **demands: Any) -> Any:
+    """A job of one step that sleeps and others, less urgent, that wait; all have these demands."""
     import executor as ex
 
-    sleep = ex.op(name="sleep", tags={"slow": "yes"}, priority=1)(lambda: sleep_first(seconds))
-    wait = ex.op(name="wait", tags={"slow": "yes"})(nothing)
+    sleep = ex.op(name="sleep", priority=1, **demands)(lambda: sleep_first(seconds))
+    wait = ex.op(name="wait", **demands)(nothing)
 
     @ex.job(name="waiting")
     def made() -> None:
@@ -71,18 +76,7 @@ def executor_command(seconds: float, waiters: int) -> None:
 
 def pool_job(seconds: float, waiters: int) -> Any:
     """A job whose steps all want the one slot of a pool, those beside ``sleep`` less urgently."""
-    import executor as ex
-
-    sleep = ex.op(name="sleep", pool="slow", priority=1)(lambda: sleep_first(seconds))
-    wait = ex.op(name="wait", pool="slow")(nothing)
-
-    @ex.job(name="waiting")
-    def made() -> None:
-        sleep()
-        for number in range(waiters):
-            wait.alias(f"w{number}")()
-
-    return made
+    return _job(seconds, waiters, pool="slow")
 
 
 def executor_pool(seconds: float, waiters: int) -> None:

@@ -157,17 +157,16 @@ def _execute(
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
     at_once = worker_count(settings)
-    if settings.in_process:
-        from executor.runs.start import start_run
-
-        return start_run(job, settings, None, at_once, tags=tags, selection=selection, home=home, on_event=on_event)
-    from executor.workers.launch import Launch
-
-    launch = Launch(settings, at_once)
+    launch = None
     try:
-        launch.fork_now(distinct_ops(job.body))
+        if not settings.in_process:
+            from executor.workers.launch import Launch
+
+            launch = Launch(settings, at_once)
+            launch.fork_now(distinct_ops(job.body))
         from executor.runs.start import start_run  # only now: see launch.py
 
         return start_run(job, settings, launch, at_once, tags=tags, selection=selection, home=home, on_event=on_event)
     finally:
-        launch.close()
+        if launch is not None:
+            launch.close()

@@ -1,8 +1,22 @@
-"""For the whole suite: no example of Hypothesis is judged by how long it took, since the machine may be busy."""
+"""For the whole suite: what all folders share, a bug where a test of the tests asks for one, and time for everything.
+
+No example of Hypothesis is judged by how long it took, since the machine may be busy.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for what is imported as tests.…
+
+if planted := os.environ.get("EXECUTOR_PLANT"):  # before anything of the package is imported
+    from tests.torture.suite_mutants import plant_by_name
+
+    plant_by_name(planted)
 
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")

@@ -20,7 +20,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from executor.database.crash_points import crash_point
-from executor.workers import hygiene
+from executor.workers import hygiene, process
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -214,8 +214,5 @@ def start_time_of(pid: int) -> int | None:
 
     With its pid it tells a process from a later one: for display, and before a signal is sent, never for liveness.
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])  # the name before it may hold anything
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    fields = process.stat_of(pid)
+    return None if fields is None else int(fields[19])

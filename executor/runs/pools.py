@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.errors import ConfigError, ExecutorError, UnmetRequirement
+from executor.errors import ExecutorError, UnmetRequirement
 from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.waiting import limit_command
@@ -44,7 +44,6 @@ def join_ledger(
         None for the client where no step uses pools and the ledger cannot be had.
 
     Raises:
-        ConfigError: the settings file has mistakes.
         UnmetRequirement: a step wants more slots of a pool than its limit has.
         ExecutorError: a step uses pools and the ledger cannot be had; the text says why.
     """
@@ -58,8 +57,6 @@ def join_ledger(
         except BaseException:
             ledger.close()
             raise
-    except ConfigError:
-        raise
     except (ExecutorError, OSError) as error:
         if uses_pools(plan):
             raise

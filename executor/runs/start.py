@@ -62,7 +62,6 @@ def start_run(
     tagged_priority("the run", run_tags)
     home_path = open_home(None if home is None else Path(home))
     instance = read_instance_settings(home_path)
-    pools = instance.pools
     owner = new_owner()
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
         lock = make_run(home_path)
@@ -94,7 +93,7 @@ def start_run(
             )
         stack.callback(lambda: workers.close(kill=True))
         workers.start()
-        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, pools)
+        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, instance.pools)
         stack.pop_all()
     with closing(selector):
         result = drive_run(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from executor.scheduler.outcomes import StepError
-from executor.workers.streams import fill_streams
+from executor.workers.streams import read_nothing, write_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,14 +55,8 @@ def take(lock_step: LockStep, lane_log: str, claim: int) -> StepError | None:
 
 def give_back(lane_log: str) -> None:
     """Let go of the lock: put an empty input and the plain log in its place. For a worker that goes on."""
-    fill_streams()  # the step may have closed some, and what is opened here must not be opened there
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.close(null)
-    log = os.open(lane_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    write_to(lane_log)
+    read_nothing()
 
 
 @contextmanager

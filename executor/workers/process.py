@@ -119,12 +119,17 @@ def is_exiting(pid: int) -> bool:
 
     From the first moment of that way the kernel gives its orphans to others, long before it can be waited for.
     """
+    fields = stat_of(pid)
+    return fields is None or bool(int(fields[6]) & _PF_EXITING)
+
+
+def stat_of(pid: int) -> list[bytes] | None:
+    """The fields of ``/proc/<pid>/stat`` that come after the name, from the state on (proc(5)); None if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()  # the name before it may hold anything
     except (FileNotFoundError, ProcessLookupError):
-        return True
-    return bool(int(fields[6]) & _PF_EXITING)
+        return None
 
 
 class Usage:

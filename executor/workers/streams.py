@@ -27,12 +27,24 @@ def log_end(path: str) -> int:
     try:
         return os.lseek(1, 0, os.SEEK_END)  # with O_APPEND the offset means nothing
     except OSError:
-        fill_streams()
-        fd = open_log(path)
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
-        os.close(fd)
+        write_to(path)
         return os.lseek(1, 0, os.SEEK_END)
+
+
+def write_to(path: str) -> None:
+    """Let standard output and error be this log file from now on, whatever they were, or if they were closed."""
+    fill_streams()  # or else the file would be opened in the place of one that is closed
+    fd = open_log(path)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def read_nothing() -> None:
+    """Let standard input be empty from now on."""
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
 
 
 def fill_streams() -> None:
@@ -63,9 +75,7 @@ def replace_streams() -> None:
 
     A step's input reads as empty.
     """
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.close(null)
+    read_nothing()
     # these live as long as the process, and must not close the descriptors of a worker that replaces them
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from database_processes import fork, wait
 
 from executor.database import crash_points
 from executor.database.errors import DatabaseBusy, DatabaseFull, DatabaseLost, DatabaseUnusable, Forked
 from executor.database.schema import Schema
 from executor.database.sqlite import Database, Reader
 from executor.workers import hygiene
+from tests.forked import fork, wait
 
 SCHEMA = Schema(
     name="list",

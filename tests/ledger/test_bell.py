@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ledger_processes import fork, wait
 
 from executor.ledger.bell import Bell, ring
 from executor.ledger.watch import Closed, CloseWatch
+from tests.forked import fork, wait
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ledger_processes import fork, wait
 
 from executor.database import lock
 from executor.ledger import client as client_module
@@ -22,6 +21,7 @@ from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, Slo
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Lease, Request, needs_of
+from tests.forked import fork, wait
 
 #: Ends a wait for what does not come. Nothing is told by how soon it came.
 PATIENCE_S = 60.0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from ledger_processes import fork, wait
 
 from executor.database import crash_points
 from executor.database.errors import DatabaseLost, DatabaseUnusable
@@ -17,6 +16,7 @@ from executor.ledger import bell, liveness
 from executor.ledger.ledger import Ledger, Owner, OwnerLost
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Changes, Lease, Outcome, Request, needs_of
+from tests.forked import fork, wait
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledger_processes import fork, wait
 
 from executor.ledger import liveness
 from executor.ledger.liveness import StepLock, live_steps, lock_owner, owner_is_alive, take_step_lock
 from executor.workers import hygiene
+from tests.forked import fork, wait
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages here
-
-if planted := os.environ.get("EXECUTOR_PLANT"):  # before anything of the package is imported
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.torture.suite_mutants import plant_by_name
-
-    plant_by_name(planted)
 
 from replaying import assert_home_replays
 

@@ -1,14 +1,10 @@
-"""Makes ``tests.torture`` importable from its tests, and leaves out what takes minutes unless it is asked for."""
+"""Leaves out what takes minutes unless it is asked for."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 #: Set to anything, the long forms run as well.
 LONG = "EXECUTOR_LONG_TESTS"

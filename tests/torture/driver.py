@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from executor.database.errors import DatabaseBusy, DatabaseLost
-from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
+from executor.ledger.client import LedgerClient, LedgerTrouble, News, RequestGone, SlotsGranted, SlotsLost
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps, take_step_lock
 from executor.ledger.requests import Lease, Request, needs_of
@@ -150,27 +150,30 @@ class Driver:
         self._diary.note("file", number, needs, request.priority, at=self._asked.pop(ticket))
 
     def _take_news(self) -> None:
-        news, self._client.news = self._client.news, []
-        for item in news:
-            match item:
-                case SlotsGranted(ticket, lease):
-                    if not self._waiting.pop(ticket):
-                        self._note_filed(ticket, lease.claim)
-                    self._diary.note("grant", lease.claim, lease.token)
-                    if self._random.random() < self._plan.parks or not self._lanes:
-                        self._diary.note("park", lease.claim)
-                        self._client.park(ticket)
-                        self._parked.append((time.monotonic() + 0.005, ticket))
-                    else:
-                        self._start(ticket, lease)
-                case SlotsLost(lease):
-                    self._diary.note("lost", lease.claim)
-                case RequestGone(ticket):
-                    self._diary.note("error", "request", ticket, "is gone")
-                case LedgerTrouble(message):
-                    self._diary.note("error", message.replace("\n", " "))
-        if news:
+        while self._client.news:  # until there is none: what is granted must not be withdrawn
+            news, self._client.news = self._client.news, []
+            for item in news:
+                self._take(item)
             self._client.flush()
+
+    def _take(self, item: News) -> None:
+        match item:
+            case SlotsGranted(ticket, lease):
+                if not self._waiting.pop(ticket):
+                    self._note_filed(ticket, lease.claim)
+                self._diary.note("grant", lease.claim, lease.token)
+                if self._random.random() < self._plan.parks or not self._lanes:
+                    self._diary.note("park", lease.claim)
+                    self._client.park(ticket)
+                    self._parked.append((time.monotonic() + 0.005, ticket))
+                else:
+                    self._start(ticket, lease)
+            case SlotsLost(lease):
+                self._diary.note("lost", lease.claim)
+            case RequestGone(ticket):
+                self._diary.note("error", "request", ticket, "is gone")
+            case LedgerTrouble(message):
+                self._diary.note("error", message.replace("\n", " "))
 
     def _start(self, ticket: int, lease: Lease) -> None:
         lane = self._lanes.pop()

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.torture.short import torture
 
 
-def torture(*options: str) -> dict[str, Any]:
-    """The figures; in a session of its own."""
-    command = [sys.executable, "-m", "tests.torture", "--engine", "--drivers", "4", "--json", *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, start_new_session=True, check=False
-    )
-    assert done.stdout, done.stderr
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+def engine_torture(*options: str) -> dict[str, Any]:
+    """The figures of real runs."""
+    return torture("--engine", "--drivers", "4", *options)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +23,7 @@ def torture(*options: str) -> dict[str, Any]:
     ids=["killed, also at named points", "killed, stopped, limits changed"],
 )
 def test_runs_that_are_killed_at_random_exceed_no_limit_and_lose_no_slot(options: tuple[str, ...]) -> None:
-    figures = torture("--seconds", "10", "--seed", "30", *options)
+    figures = engine_torture("--seconds", "10", "--seed", "30", *options)
     assert figures["faults"] == []
     assert figures["kills"] > 0
     assert figures["grants"] > 0

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.torture.mutants import MUTANTS, ProcessMutant
+from tests.torture.short import ROOT, torture
 from tests.torture.suite_mutants import MUTANTS as SUITE_MUTANTS
 from tests.torture.suite_mutants import SuiteMutant
-
-ROOT = Path(__file__).parents[2]
 
 # Each is found within a few hundred grants, and together they need every kind of process to be killed or to meet.
 SOON = {
@@ -24,15 +20,6 @@ SOON = {
     "nobody is rung",
     "SQLite does the waiting, and not for long",
 }
-
-
-def torture(*options: str) -> dict[str, Any]:
-    """The figures; in a session of its own, whose processes it may kill."""
-    command = [sys.executable, "-m", "tests.torture", "--json", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, start_new_session=True, check=False)
-    assert done.stdout, done.stderr
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
 
 
 @pytest.mark.parametrize(

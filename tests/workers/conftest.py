@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 
 from census import Census
 from replaying import assert_home_replays
-from running import PATIENCE_S
+from running import PATIENCE_S, Mailbox
 
 from executor.workers.child import LINGER_S
 
@@ -28,6 +28,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     with Census(kills_drivers=getattr(request.module, "KILLS_DRIVERS", False)):
         yield path
     assert_home_replays(path)
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
+    """Where steps tell where they are."""
+    with Mailbox(tmp_path) as box:
+        yield box
 
 
 @pytest.fixture(autouse=True)

@@ -434,6 +434,10 @@ def waits_with_stubborn_children(context: OpExecutionContext) -> None:
 
 @op
 def storm() -> None:
+    leave_storm()
+
+
+def leave_storm() -> None:
     """Leaves a process that goes on forking itself away."""
     if os.fork() == 0:
         os.setsid()
@@ -449,12 +453,7 @@ kept: list[object] = []
 @op
 def storm_of_a_process_that_takes_long_to_end(context: OpExecutionContext) -> None:
     """Has so much memory to give back that its storm goes on while it is neither running nor gone."""
-    if os.fork() == 0:
-        os.setsid()
-        while True:
-            if os.fork():
-                os._exit(0)
-            time.sleep(0.001)
+    leave_storm()
     memory = mmap.mmap(-1, 300 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     for page in range(0, len(memory), mmap.PAGESIZE):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import sample_ops as ops
-from running import KINDS, PATIENCE_S, Mailbox, attempt, error_of, output_of, run
+from running import KINDS, PATIENCE_S, attempt, error_of, output_of, run
 
 from executor import op
 from executor.outputs.values import INLINE_BYTES
@@ -33,13 +32,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 def process_kind(request: pytest.FixtureRequest) -> str:
     """Each kind that has a process of its own for steps."""
     return str(request.param)
-
-
-@pytest.fixture
-def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
-    """Where steps tell where they are."""
-    with Mailbox(tmp_path) as box:
-        yield box
 
 
 # --- values ----------------------------------------------------------------------------------------------------------

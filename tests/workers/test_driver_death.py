@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ from executor.scheduler.states import StepState
 KILLS_DRIVERS = True
 
 KINDS = ["one-shot-fork", "unlimited-fork", "one-shot-forkserver", "unlimited-forkserver"]
-
-
-@pytest.fixture
-def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
-    """Where steps tell where they are."""
-    with Mailbox(tmp_path) as box:
-        yield box
 
 
 def the_run(home: Path) -> RunFolder:

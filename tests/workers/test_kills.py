@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,6 @@ from executor.workers.child import Worker
 def kind(request: pytest.FixtureRequest) -> str:
     """One process per step, and one for many."""
     return str(request.param)
-
-
-@pytest.fixture
-def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
-    """Where steps tell where they are."""
-    with Mailbox(tmp_path) as box:
-        yield box
 
 
 def template_of(worker: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,6 @@ GRACE_S = 0.2
 def kind(request: pytest.FixtureRequest) -> str:
     """One process per step, and one for many."""
     return str(request.param)
-
-
-@pytest.fixture
-def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
-    """Where steps tell where they are."""
-    with Mailbox(tmp_path) as box:
-        yield box
 
 
 def time_of(result: RunResult, kind: type[Event], key: str) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from executor.scheduler.states import StepState
 
 KINDS = ["in-process", "one-shot-fork", "unlimited-fork", "one-shot-forkserver"]
 PROCESSES = KINDS[1:]
-
-
-@pytest.fixture
-def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
-    """Where steps tell where they are."""
-    with Mailbox(tmp_path) as box:
-        yield box
 
 
 def the_run(home: Path) -> RunFolder:
