@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING
 
 from executor.workers import hygiene
@@ -13,52 +13,59 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_BE_KILLED_WITH_PARENT = (_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+_ADOPT_ORPHANS = (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 #: Of the flags in ``/proc/<pid>/stat``, see ``include/linux/sched.h``.
 _PF_EXITING = 0x4
 
 
-#: ``prctl(2)``, looked up once: the template does so before it forks, and workers inherit it.
-_prctl: Callable[[int, int, int, int, int], int] | None = None
+# Functions of the C library by their address, found when they are first needed. A template finds them before it forks,
+# and its workers inherit what it has found: each of them would look again.
+
+_call: Callable[[int, tuple[int, ...]], object]  #: call the function at an address with these arguments
+_prctl = 0
+_exit = 0
 
 
-def load() -> Callable[[int, int, int, int, int], int]:
-    """``prctl``, found now where it was not before, so that a forked worker need not look for it."""
-    global _prctl  # noqa: PLW0603  (looked up once in each process tree)
-    if _prctl is None:
+def find_functions() -> None:
+    """Look up what this module calls, unless that is done."""
+    global _call, _prctl, _exit  # noqa: PLW0603  (looked up once in each process tree)
+    if not _prctl:
         # the C half of ctypes: its Python half would add a third of a megabyte to what each fork copies
         import _ctypes
 
         this_program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None is right: see dlopen(3)
-        address = _ctypes.dlsym(this_program, "prctl")
-        call = _ctypes.call_function
+        _call = _ctypes.call_function
+        _exit = _ctypes.dlsym(this_program, "_exit")
+        _prctl = _ctypes.dlsym(this_program, "prctl")
 
-        def prctl(*arguments: int) -> int:
-            return int(call(address, arguments))
 
-        _prctl = prctl
-    return _prctl
+def end_now(code: int) -> None:
+    """End this process as ``os._exit`` does, for which the dynamic linker would have to look once more in each fork."""
+    _call(_exit, (code,))
 
 
 def die_with_parent(parent: int, signum: int) -> None:
     """Be sent ``signum`` when the thread that started this process ends; exit now if ``parent`` is gone already."""
-    load()(_PR_SET_PDEATHSIG, signum, 0, 0, 0)  # it cannot fail with a valid signal
+    find_functions()
+    _call(_prctl, (_PR_SET_PDEATHSIG, signum, 0, 0, 0))  # it cannot fail with a valid signal
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
 
 
 def tie_to_parent(parent: int) -> None:
-    """Both of the below for a worker: be killed with its parent, and adopt the orphans of what it starts."""
-    prctl = load()
-    prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """For a worker, forked where the functions are found: be killed with its parent, and adopt orphans below it."""
+    _call(_prctl, _BE_KILLED_WITH_PARENT)
+    _call(_prctl, _ADOPT_ORPHANS)
     if os.getppid() != parent:  # it died before it could take us with it
         os._exit(1)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends (a *subreaper*), instead of process 1."""
-    load()(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def adopt_orphans(*, on: bool = True) -> None:
+    """Become the parent of every descendant whose own parent ends (a *subreaper*), instead of process 1; or no more."""
+    find_functions()
+    _call(_prctl, (_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 # The kernel gives a page at a time at most; what is shorter than this was not cut off.
@@ -154,24 +161,20 @@ class Usage:
                 self._clear_fd = -1
         if self._clear_fd >= 0:
             os.pwrite(self._clear_fd, b"5", 0)
-        self._cpu_s = self._cpu()[0]
+        self._cpu_s = 0.0
+        self._cpu_s, _ = self.read()
 
     def read(self) -> tuple[float, int]:
         """Seconds of CPU since ``restart`` (with children that were waited for), and bytes of peak resident memory."""
-        cpu_s, peak = self._cpu()
-        return cpu_s - self._cpu_s, peak * 1024
+        own = getrusage(RUSAGE_SELF)
+        below = getrusage(RUSAGE_CHILDREN)
+        return own[0] + own[1] + below[0] + below[1] - self._cpu_s, own[2] * 1024
 
     def close(self) -> None:
         """Give the descriptor back."""
         if self._clear_fd is not None and self._clear_fd >= 0:
             hygiene.close(self._clear_fd)
         self._clear_fd = None
-
-    @staticmethod
-    def _cpu() -> tuple[float, int]:
-        own = resource.getrusage(resource.RUSAGE_SELF)
-        below = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return own[0] + own[1] + below[0] + below[1], own[2]
 
 
 def thread_count() -> int:
@@ -198,7 +201,7 @@ def thread_names() -> list[str]:
 
 def resident_bytes() -> int:
     """Resident memory of this process."""
-    return int(_read("/proc/self/statm").split()[1]) * resource.getpagesize()
+    return int(_read("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read(path: str) -> str:

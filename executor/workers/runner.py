@@ -139,7 +139,12 @@ class StepRunner:
         return values
 
     def _store(self, op: OpDefinition, task: Task, produced: dict[str, object]) -> Produced | StepError:
-        stored: list[PlainValue] = []
+        only = op.only_output
+        if only is not None and type(produced[only]) in PLAIN:  # the usual case, by the shortest way
+            data = pickle.dumps(produced[only], 5)
+            stored: list[PlainValue] = [(only, data, None, len(data))]
+            return stored, []
+        stored = []
         missing: list[str] = []
         for position, declared in enumerate(op.outs):
             name = str(declared)  # plain text, not a name with methods of its own: it crosses a socket

@@ -26,9 +26,10 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.workers import hygiene, process
-from executor.workers.child import LINGER_S, Worker, rehearse
+from executor.workers.child import LINGER_S, Worker
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
+from executor.workers.rehearsal import TIMES, Rehearsal, forked_child, go_on
 from executor.workers.sockets import ControlSocket
 from executor.workers.streams import lane_file, open_log, replace_streams, step_log
 
@@ -123,14 +124,27 @@ class Template:
         # logging brings threads' machinery along, which makes a fork a third dearer: only where it can be used
         self._log = step_log() if any(op.takes_context for op in self._ops) else None
         self._numpy_random: Any = None
-        rehearse(lambda: self._leave_template(os.getppid(), self._channel + 1))
-        process.die_with_parent(os.getppid(), signal.SIGTERM)  # as before the rehearsal
+        self._rehearse()
         self._numpy_random = sys.modules.get("numpy.random")
         hygiene.forks_workers()
         hygiene.register(self._channel)
         hygiene.register_handler(signal.SIGTERM, self._on_term, signal.SIG_DFL)
         self._hooks = ForkHooks()
         self._hooks.leave_out_needless()
+
+    def _rehearse(self) -> None:
+        """Play workers through: all that they do but to be processes, and to close what is the template's."""
+        above, self._end_of_fds = self._end_of_fds, self._channel + 1
+        self._parent, self._fork_process, self._exit = os.getppid(), forked_child, go_on
+        with Rehearsal(self._channel) as play:
+            self._worker, self._lanes[0] = play.worker, play.lane
+            for _ in range(TIMES):
+                play.send_task()
+                self._fork(0)
+        del self._lanes[0]
+        self._end_of_fds = max(above, self._end_of_fds)
+        self._parent, self._fork_process, self._exit = self._pid, os.fork, process.end_now
+        process.die_with_parent(os.getppid(), signal.SIGTERM)  # as before the rehearsal
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
         """In the template: the driver's thread ended without a word, and everything ends with it. In a worker: stop."""
@@ -268,27 +282,30 @@ class Template:
         os.dup2(sock, self._channel, False)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        pid = os.fork()
+        pid = self._fork_process()
         if pid == 0:
             self._become_worker(lane)
         return pid
 
-    def _become_worker(self, lane: int) -> NoReturn:
+    def _become_worker(self, lane: int) -> None:
+        """In a new process: the whole life of a worker. It ends here."""
+        code = BROKEN  # seen as a worker that died
         try:
-            self._leave_template(self._pid, self._end_of_fds)
+            self._leave_template()
             self._worker.main(lane)
+            code = 0
         except BaseException:  # noqa: BLE001  (nothing may return into the template's loop)
             import traceback
 
             with contextlib.suppress(BaseException):
                 traceback.print_exc()
         finally:
-            os._exit(BROKEN)  # seen as a worker that died
+            self._exit(code)
 
-    def _leave_template(self, parent: int, end_of_fds: int) -> None:
+    def _leave_template(self) -> None:
         """In a new worker: let go of what is the template's alone."""
-        process.tie_to_parent(parent)
-        os.closerange(self._channel + 1, end_of_fds)
+        process.tie_to_parent(self._parent)
+        os.closerange(self._channel + 1, self._end_of_fds)
         if self._numpy_random is not None:
             self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
 

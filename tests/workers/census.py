@@ -10,8 +10,6 @@ from typing import Self
 
 from executor.workers import process
 
-_PR_SET_CHILD_SUBREAPER = 36
-
 #: What was told to end has ended by then, on any machine; a process that is not gone after it was never told.
 PATIENCE_S = 60.0
 
@@ -33,7 +31,7 @@ class Census:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        process.load()(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        process.adopt_orphans(on=False)
         templates = [pid for pid in self._new_children() if is_zombie(pid) and os.getsid(pid) == pid]
         left = self._left()
         named = {pid: command(pid) for pid in left}
