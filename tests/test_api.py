@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,7 +38,7 @@ from executor.errors import WorkersUnavailable  # noqa: E402
 from executor.ledger.ledger import Ledger  # noqa: E402
 from executor.runs.home import RunFolder, open_home  # noqa: E402
 from executor.runs.result import read_result  # noqa: E402
-from executor.scheduler.events import Event, RunNotice, RunStarted, StepStarted, StepSucceeded  # noqa: E402
+from executor.scheduler.events import Event, RunEnded, RunNotice, RunStarted, StepStarted, StepSucceeded  # noqa: E402
 from executor.scheduler.states import StepState  # noqa: E402
 
 
@@ -276,6 +277,27 @@ def test_an_interrupted_run_raises_what_a_program_expects_of_ctrl_c(tmp_path: Pa
     with pytest.raises(KeyboardInterrupt) as caught:
         interrupted.execute(tags=tags)
     assert isinstance(caught.value, RunInterrupted)
+
+
+def test_ctrl_c_that_comes_too_late_for_the_run_to_stop_is_not_lost_on_the_program(home: Path) -> None:
+    def interrupt(event: Event, _: float) -> None:
+        if isinstance(event, RunEnded):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(ops.one, on_event=interrupt)
+    (path,) = home.glob("runs/*")
+    assert not RunFolder(path).is_alive()
+    assert read_result(RunFolder(path)).success, "the run itself had ended"
+
+
+def test_ctrl_c_again_after_a_run_was_stopped_by_it_is_no_news(tmp_path: Path) -> None:
+    def interrupt(event: Event, _: float) -> None:
+        if isinstance(event, RunEnded):
+            signal.raise_signal(signal.SIGINT)
+
+    result = run(ops.cleans_up, tags={"folder": tmp_path}, on_event=interrupt)
+    assert result.interrupted
 
 
 def test_assets_are_made_in_worker_processes() -> None:

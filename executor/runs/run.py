@@ -60,7 +60,9 @@ def drive_run(
         HistoryLost: the events can no longer be written; every process of the run was ended.
     """
     folder, ended = lock.folder, False
+    signals = Signals(workers.interrupt)
     with ExitStack() as stack:
+        stack.callback(signals.pass_on)
         # in this order when anything goes wrong: no process, then no owner, then no lock
         stack.callback(lambda: lock.release(ended=ended))
         if client is not None:
@@ -99,7 +101,7 @@ def drive_run(
             retries=retries,
         )
         workers.await_ready()  # it got ready while all of the above was done
-        with Signals(workers.interrupt) as signals:
+        with signals:
             try:
                 driver.run(signals, [started, *map(RunNotice, notices)])
             except BaseException:  # raised by the caller's on_event, or a mistake of ours
@@ -117,6 +119,8 @@ def drive_run(
                     driver.end(RunNotice(f"still running from this run: {left}; to end it: kill {left.pid}"))
             status = scheduler.status or "cancelled"
             driver.end(RunEnded(status))
+            if driver.interrupted is not None:
+                signals.take()  # whoever asks once more has got it
         history.close()
         ended = True
     return RunResult(folder, status, interrupted=driver.interrupted is not None, plan=plan)

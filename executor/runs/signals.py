@@ -23,7 +23,8 @@ class Signals:
     """While it is entered, Ctrl-C, SIGTERM, SIGHUP and Ctrl-Z become wishes, and ``fd`` can be read when there is one.
 
     Signal handlers belong to the main thread: in any other one nothing is installed, and the program's own handlers
-    go on. A signal that the program ignores stays ignored (``nohup``). What was installed before is put back.
+    go on. A signal that the program ignores stays ignored (``nohup``). What was installed before is put back, and gets
+    what nobody has taken by then from ``pass_on``.
     """
 
     def __init__(self, on_stop: Callable[[], None]) -> None:
@@ -31,7 +32,7 @@ class Signals:
         self._on_stop = on_stop
         self.on_pause: Callable[[], bool] | None = None
         self._before: dict[int, Any] = {}
-        self._wishes: list[tuple[Wish, str]] = []
+        self._wishes: list[tuple[Wish, signal.Signals]] = []
         self.fd = -1
         self._write_fd = -1
 
@@ -58,7 +59,7 @@ class Signals:
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         if signum == signal.SIGTSTP and self.on_pause is not None and self.on_pause():
             return
-        self._wishes.append(("pause" if signum == signal.SIGTSTP else "stop", signal.Signals(signum).name))
+        self._wishes.append(("pause" if signum == signal.SIGTSTP else "stop", signal.Signals(signum)))
         with suppress(BlockingIOError):  # the pipe is full of earlier ones: it wakes the loop all the same
             os.write(self._write_fd, b"!")
         if signum != signal.SIGTSTP:
@@ -69,7 +70,16 @@ class Signals:
         with suppress(BlockingIOError):
             os.read(self.fd, 4096)
         wishes, self._wishes = self._wishes, []
-        return wishes
+        return [(wish, signum.name) for wish, signum in wishes]
+
+    def pass_on(self) -> None:
+        """What came too late for the run to stop is for the program: to be called once the run is left in good order.
+
+        Raises what the program's own handler raises, as ``KeyboardInterrupt`` for Ctrl-C.
+        """
+        wishes, self._wishes = self._wishes, []
+        for _, signum in wishes[:1]:
+            signal.raise_signal(signum)
 
     def stop_this_process(self) -> None:
         """Do what Ctrl-Z does to a program that does not handle it; return when it is continued."""
