@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from executor.instance.instance import Instance
     from executor.outputs.values import ValueLost
     from executor.runs.history import HistoryLost
+    from executor.runs.records import DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
     from executor.runs.result import RunResult
     from executor.workers.explain import StepInterrupted
 
@@ -47,6 +48,10 @@ _LATER = {
     "materialize": "executor.api",
     "Instance": "executor.instance.instance",
     "RunResult": "executor.runs.result",
+    "DagsterRun": "executor.runs.records",
+    "DagsterRunStatus": "executor.runs.records",
+    "RunRecord": "executor.runs.records",
+    "RunsFilter": "executor.runs.records",
     "StepInterrupted": "executor.workers.explain",
     "HistoryLost": "executor.runs.history",
     "ValueLost": "executor.outputs.values",
@@ -63,6 +68,8 @@ __all__ = [
     "Backoff",
     "BadOutput",
     "ConfigError",
+    "DagsterRun",
+    "DagsterRunStatus",
     "DefinitionError",
     "Definitions",
     "ExecutorDefinition",
@@ -85,7 +92,9 @@ __all__ = [
     "RetryRequested",
     "RunFailed",
     "RunInterrupted",
+    "RunRecord",
     "RunResult",
+    "RunsFilter",
     "StepInterrupted",
     "UnmetRequirement",
     "UsageError",

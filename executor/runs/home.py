@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,23 @@ class RunFolder:
         """What the steps on that lane wrote to stdout and stderr."""
         return self.path / f"lane-{lane}.log"
 
+    def made_at_ns(self) -> int:
+        """When the run was made, in nanoseconds since the epoch. Raises ``FileNotFoundError`` where it is gone."""
+        try:
+            return self.alive_lock.stat().st_mtime_ns
+        except FileNotFoundError:  # its driver died between making the folder and the lock
+            return self.path.stat().st_mtime_ns
+
+    def size_bytes(self) -> int:
+        """What the run takes on its disk; one look at each file."""
+        total = 0
+        for folder in (self.path, self.values):
+            with suppress(FileNotFoundError), os.scandir(folder) as files:
+                for file in files:
+                    with suppress(FileNotFoundError):
+                        total += file.stat(follow_symlinks=False).st_blocks * 512
+        return total
+
     def is_alive(self) -> bool:
         """Whether the run's driver lives."""
         try:
@@ -215,13 +233,13 @@ def find_run(home: Path, name: str) -> RunFolder:
     """
     runs = home / "runs"
     if name == "last":
-        newest = max(_ids(runs), key=lambda run_id: _made_at(runs / run_id), default=None)
+        newest = max(run_ids(home), key=lambda run_id: _made_at(runs / run_id), default=None)
         if newest is None:
             raise UsageError(f"there is no run in {home}")
         return RunFolder(runs / newest)
     if not name or len(name) > ID_LENGTH or not ID_ALPHABET.issuperset(name):
         raise UsageError(f"{name!r} is no run id: give the first characters of one (0-9, a-f and -), or 'last'")
-    found = [run_id for run_id in _ids(runs) if run_id.startswith(name)]
+    found = [run_id for run_id in run_ids(home) if run_id.startswith(name)]
     if not found:
         raise UsageError(f"there is no run {name!r} in {home}")
     if len(found) > 1:
@@ -229,18 +247,18 @@ def find_run(home: Path, name: str) -> RunFolder:
     return RunFolder(runs / found[0])
 
 
-def runs_in(home: Path) -> list[RunFolder]:
-    """The folders of all runs in a home folder, the newest first; one listing and one look at each."""
-    runs = home / "runs"
-    return [RunFolder(runs / run_id) for run_id in sorted(_ids(runs), key=lambda run_id: _made_at(runs / run_id))][::-1]
-
-
-def _ids(runs: Path) -> list[str]:
+def run_ids(home: Path) -> list[str]:
+    """The ids of all runs in a home folder, in no order; one listing."""
     try:
-        names = [path.name for path in runs.iterdir()]
+        names = os.listdir(home / "runs")  # noqa: PTH208  (names are all it needs)
     except FileNotFoundError:
         return []
-    return [name for name in names if len(name) == ID_LENGTH and ID_ALPHABET.issuperset(name)]
+    return [name for name in names if is_run_id(name)]
+
+
+def is_run_id(name: str) -> bool:
+    """Whether a text has the form of a whole run id."""
+    return len(name) == ID_LENGTH and ID_ALPHABET.issuperset(name)
 
 
 def _made_at(run: Path) -> int:

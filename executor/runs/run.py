@@ -15,6 +15,7 @@ from executor.plan.record import plan_to_record
 from executor.runs.claims import RunClaims
 from executor.runs.driver import Driver
 from executor.runs.history import HistoryWriter
+from executor.runs.indexed import IndexedRun
 from executor.runs.leftovers import look, processes_of
 from executor.runs.notices import limit_notices
 from executor.runs.pools import leave_ledger, uses_pools
@@ -61,12 +62,13 @@ def drive_run(
     """
     folder, ended = lock.folder, False
     with ExitStack() as stack:
-        # in this order when anything goes wrong: no process, then no owner, then no lock
+        # in this order when anything goes wrong: no process, then no owner, then no lock, then a word in the index
+        after = stack.enter_context(ExitStack())
         stack.callback(lambda: lock.release(ended=ended))
         if client is not None:
             stack.callback(lambda: leave_ledger(client))
         stack.callback(lambda: workers.close(kill=True))
-        notices = [*map(str, look(folder.home)), *notices, *limit_notices(plan, limits)]
+        told = [*map(str, look(folder.home)), *notices, *limit_notices(plan, limits)]
         _write_plan(folder, plan)
         history = stack.enter_context(closing(HistoryWriter(folder.events)))
         scheduler = Scheduler(plan, limits, retries=retries, run_priority=run_priority(job.run_tags))
@@ -98,10 +100,14 @@ def drive_run(
             workers=workers.description,
             retries=retries,
         )
+        indexed = IndexedRun(folder, started)
+        after.callback(indexed.end)
+        if indexed.notice is not None:
+            told.append(indexed.notice)
         workers.await_ready()  # it got ready while all of the above was done
         with Signals(workers.interrupt) as signals:
             try:
-                driver.run(signals, [started, *map(RunNotice, notices)])
+                driver.run(signals, [started, *map(RunNotice, told)])
             except BaseException:  # raised by the caller's on_event, or a mistake of ours
                 workers.close(kill=True)
                 driver.abandon()

@@ -222,6 +222,9 @@ class RunStarted:
     tags: dict[str, str] = field(default_factory=dict)
     workers: str = ""  #: which kind of worker, and why
     retries: bool = True
+    parent: str = ""  #: the run that this one was resumed from
+    partial: bool = False  #: it has only some of the steps of its job
+    origin: dict[str, object] = field(default_factory=dict)  #: the command that asked for it, to be asked again
 
 
 @dataclass(slots=True)
