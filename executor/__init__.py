@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from executor.outputs.values import ValueLost
     from executor.runs.history import HistoryLost
     from executor.runs.records import DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
+    from executor.runs.reexecution import ReexecutionOptions
     from executor.runs.result import RunResult
     from executor.workers.explain import StepInterrupted
 
@@ -50,6 +51,7 @@ _LATER = {
     "RunResult": "executor.runs.result",
     "DagsterRun": "executor.runs.records",
     "DagsterRunStatus": "executor.runs.records",
+    "ReexecutionOptions": "executor.runs.reexecution",
     "RunRecord": "executor.runs.records",
     "RunsFilter": "executor.runs.records",
     "StepInterrupted": "executor.workers.explain",
@@ -88,6 +90,7 @@ __all__ = [
     "OpExecutionContext",
     "Out",
     "Output",
+    "ReexecutionOptions",
     "RetryPolicy",
     "RetryRequested",
     "RunFailed",

@@ -23,6 +23,7 @@ COMMANDS = {
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
     "why": "executor.cli.why:why",
+    "resume": "executor.cli.resume:resume",
     "instance": "executor.cli.instance:instance",
 }
 
@@ -32,6 +33,7 @@ Examples:
   executor run pipeline.py --max-concurrent 4 --tag-limit database=warehouse:1
   executor list pipeline.py
   executor why last
+  executor resume last
   executor instance concurrency set database 2
 """
 

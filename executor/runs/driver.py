@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from executor.runs.history import HistoryLost
 from executor.scheduler.commands import Record, StartStep, StopStep
-from executor.scheduler.events import CancelRequested, RunEnded, RunNotice, StepFailed, StepStarted, StepSucceeded, Woke
+from executor.scheduler.events import (
+    CancelRequested,
+    RunEnded,
+    RunNotice,
+    StepFailed,
+    StepReused,
+    StepStarted,
+    StepSucceeded,
+    Woke,
+)
 from executor.workers.interface import Attempt
 
 if TYPE_CHECKING:
@@ -76,9 +85,12 @@ class Driver:
         self._selector.add(signals.fd, lambda: self._obey(signals))
         signals.on_pause = lambda: workers.blocking and self._pause(signals)
         now = clock()
+        reused = [event for event in begin if isinstance(event, StepReused)]
         for event in begin:
             self._write(event, now)
-        self._perform(scheduler.start(now), now)
+        for event in reused:
+            self._keep_values(event)
+        self._perform(scheduler.start(now, reused), now)
         while True:
             self._settle(now)
             workers.flush()
@@ -284,7 +296,7 @@ class Driver:
                 inputs.append((item.name, (values[source.step][source.output],), False))
         return tuple(inputs)
 
-    def _keep_values(self, event: StepSucceeded) -> None:
+    def _keep_values(self, event: StepSucceeded | StepReused) -> None:
         """Keep what steps below will read; let go of what this was the last one to read."""
         plan, readers, values = self._plan, self._readers, self._values
         index = plan.index_of[event.key]

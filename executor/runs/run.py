@@ -26,12 +26,12 @@ from executor.scheduler.events import RunEnded, RunNotice, RunStarted
 from executor.scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
-    from executor.scheduler.events import Event
+    from executor.scheduler.events import Event, StepReused
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
     from executor.workers.interface import Workers
@@ -51,11 +51,16 @@ def drive_run(
     clock: RunClock,
     client: LedgerClient | None,
     notices: Sequence[str],
+    reused: Sequence[StepReused] = (),
+    parent: str = "",
+    partial: bool = False,
+    origin: Mapping[str, object] | None = None,
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
 
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
+    ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
@@ -99,6 +104,9 @@ def drive_run(
             tags=dict(job.run_tags),
             workers=workers.description,
             retries=retries,
+            parent=parent,
+            partial=partial,
+            origin=dict(origin or {}),
         )
         indexed = IndexedRun(folder, started)
         after.callback(indexed.end)
@@ -107,7 +115,7 @@ def drive_run(
         workers.await_ready()  # it got ready while all of the above was done
         with Signals(workers.interrupt) as signals:
             try:
-                driver.run(signals, [started, *map(RunNotice, told)])
+                driver.run(signals, [started, *reused, *map(RunNotice, told)])
             except BaseException:  # raised by the caller's on_event, or a mistake of ours
                 workers.close(kill=True)
                 driver.abandon()
