@@ -23,6 +23,8 @@ COMMANDS = {
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
     "why": "executor.cli.why:why",
+    "logs": "executor.cli.logs:logs",
+    "cancel": "executor.cli.cancel:cancel",
     "resume": "executor.cli.resume:resume",
     "instance": "executor.cli.instance:instance",
 }

@@ -120,6 +120,24 @@ class Instance:
 
         return [RunRecord(dagster_run=run) for run in self.get_runs(filters, limit)]
 
+    def cancel_run(self, run_id: str, *steps: str, kill: bool = False, wait: bool = True) -> None:
+        """Ask a run to stop, or only these steps of it; whichever process drives it.
+
+        Args:
+            run_id: may be shortened to what is unambiguous; ``last`` is the newest.
+            steps: their keys; the whole run without any.
+            kill: at once, instead of after the time that a step has to end by itself.
+            wait: until they have ended; without it until the driver has heard it.
+
+        Raises:
+            UsageError: the run has ended, or no step of that name is left to stop.
+            NotHeard: the driver has not heard it yet, and does when it can; the text says why.
+        """
+        from executor.runs.cancel import cancel
+        from executor.runs.home import find_run
+
+        cancel(find_run(self.home, run_id), steps, kill=kill, wait=wait)
+
     @property
     def global_op_concurrency_default_limit(self) -> int | None:
         """The limit of pools that have none of their own; None: unlimited."""

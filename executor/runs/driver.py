@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from executor.authoring.ops import OpDefinition
     from executor.plan.plan import Plan
     from executor.runs.claims import RunClaims
+    from executor.runs.control import Control
     from executor.runs.history import HistoryWriter
     from executor.runs.signals import Signals
     from executor.scheduler.commands import Command
@@ -60,10 +61,12 @@ class Driver:
         selector: Selector,
         clock: RunClock,
         claims: RunClaims | None = None,
+        control: Control | None = None,
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
         self._plan, self._scheduler, self._workers = plan, scheduler, workers
         self._claims = claims  #: None: no step uses pools
+        self._control = control  #: None: nobody can ask for anything but by a signal
         self._history, self._selector, self._clock = history, selector, clock
         self._on_event = on_event
         self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
@@ -83,6 +86,8 @@ class Driver:
         """
         scheduler, workers, clock = self._scheduler, self._workers, self._clock
         self._selector.add(signals.fd, lambda: self._obey(signals))
+        if self._control is not None:
+            self._selector.add(self._control.fileno(), self._hear)
         signals.on_pause = lambda: workers.blocking and self._pause(signals)
         now = clock()
         reused = [event for event in begin if isinstance(event, StepReused)]
@@ -235,6 +240,19 @@ class Driver:
                 self._give_up_at = now + KILL_WAIT_S
             self._write_starts(now)
             self._tell(CancelRequested((), kill, name), now)
+
+    def _hear(self) -> None:
+        """Do what other processes ask for: stop steps, or the run."""
+        assert self._control is not None  # noqa: S101  (or else nothing is waited for)
+        for keys, kill, reason in self._control.take():
+            known = tuple(key for key in keys if key in self._plan.index_of)
+            if keys and not known:
+                continue
+            now = self._clock()
+            if kill and not keys:
+                self._give_up_at = now + KILL_WAIT_S
+            self._write_starts(now)
+            self._tell(CancelRequested(known, kill, reason), now)
 
     def _write_starts(self, now: float) -> None:
         """Write down which steps workers have taken, so that none seems to have started after what comes now."""

@@ -113,6 +113,11 @@ class RunFolder:
         return self.path / "alive.lock"
 
     @property
+    def control(self) -> Path:
+        """The FIFO through which the run's driver is asked to stop."""
+        return self.path / "control"
+
+    @property
     def live_marker(self) -> Path:
         """The file that is there from before the run's first event until after its last."""
         return self.home / "live" / self.run_id

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 from executor.plan.record import plan_to_record
 from executor.runs.claims import RunClaims
+from executor.runs.control import Control
 from executor.runs.driver import Driver
 from executor.runs.history import HistoryWriter
 from executor.runs.indexed import IndexedRun
@@ -80,6 +81,9 @@ def drive_run(
         claims = None
         if client is not None and uses_pools(plan):
             claims = RunClaims(client, folder, selector)
+        control = None
+        with suppress(OSError):  # no FIFOs here: signals still stop it
+            control = stack.enter_context(closing(Control(folder)))
         driver = Driver(
             plan=plan,
             scheduler=scheduler,
@@ -88,6 +92,7 @@ def drive_run(
             selector=selector,
             clock=clock,
             claims=claims,
+            control=control,
             on_event=on_event,
         )
         started = RunStarted(
