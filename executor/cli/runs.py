@@ -10,10 +10,12 @@ import click
 
 from executor.cli.options import OK, TagType
 from executor.cli.text import run_text, table, time_text
+from executor.config.instance_file import read_instance_settings
 from executor.runs.home import home_folder
 from executor.runs.index import find_runs
+from executor.runs.prune import prune as prune_runs
 from executor.runs.records import RunsFilter
-from executor.runs.report import seconds_text
+from executor.runs.report import memory_text, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +28,14 @@ Examples:
   executor runs
   executor runs --status failed --status interrupted --job nightly
   executor runs --tag team=core --limit 100
+  executor runs prune --dry-run
   executor runs --json | jq -r '.[] | select(.status == "failed") | .run_id'
 """
 
 
-@click.command(epilog=EPILOG, short_help="List the runs in the home folder, the newest first.")
+@click.group(
+    epilog=EPILOG, invoke_without_command=True, short_help="List the runs in the home folder, or remove old ones."
+)
 @click.option(
     "--status",
     "statuses",
@@ -52,10 +57,19 @@ Examples:
     metavar="N",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.pass_context
 def runs(
-    statuses: Sequence[str], job_name: str | None, tags: Sequence[tuple[str, str]], limit: int, as_json: bool
+    context: click.Context,
+    *,
+    statuses: Sequence[str],
+    job_name: str | None,
+    tags: Sequence[tuple[str, str]],
+    limit: int,
+    as_json: bool,
 ) -> int:
     """List the runs in the home folder, the newest first: how each stands, its job, when it began, how long it took."""
+    if context.invoked_subcommand is not None:
+        return OK
     home = home_folder()
     filters = RunsFilter(job_name=job_name, statuses=statuses, tags=dict(tags))
     found = find_runs(home, filters)
@@ -69,6 +83,39 @@ def runs(
         click.echo("\n".join(table(head, [_row(run) for run in shown], keep=6)))
         if len(found) > len(shown):
             click.echo(f"and {len(found) - len(shown)} older; to see all: executor runs -n 0")
+    return OK
+
+
+PRUNE_EPILOG = """\b
+Examples:
+  executor runs prune --dry-run
+  executor runs prune
+"""
+
+
+@runs.command(epilog=PRUNE_EPILOG, short_help="Remove the runs that the settings do not keep.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def prune(dry_run: bool, as_json: bool) -> int:
+    """Remove old runs: kept are the newest 200, for 30 days, and 10 GiB of them, or as executor.yaml says.
+
+    It happens by itself at the end of each run. A run that is alive, or that a kept one goes on from, is not removed.
+    """
+    home = home_folder()
+    removals = prune_runs(home, read_instance_settings(home).retention, dry_run=dry_run)
+    if as_json:
+        records = [_record(home, each.run) | {"reason": each.reason} for each in removals]
+        click.echo(json.dumps(records, indent=2))
+        return OK
+    rows = [
+        [*_row(each.run)[:4], memory_text(each.run.size_bytes) if each.run.size_bytes else "-", each.reason]
+        for each in removals
+    ]
+    if rows:
+        click.echo("\n".join(table(["run", "status", "job", "started", "size", "why"], rows)))
+    size = memory_text(sum(each.run.size_bytes or 0 for each in removals))
+    what = f"{len(removals)} run{'' if len(removals) == 1 else 's'} {'to be ' if dry_run else ''}removed"
+    click.echo(f"{what}, {size}" if removals else "every run is kept")
     return OK
 
 

@@ -120,6 +120,18 @@ class Instance:
 
         return [RunRecord(dagster_run=run) for run in self.get_runs(filters, limit)]
 
+    def prune_runs(self, *, dry_run: bool = False) -> list[DagsterRun]:
+        """Remove the runs that the settings of the home folder do not keep; those, the newest first.
+
+        A run that is alive, or that a kept one goes on from, is never removed. ``dry_run``: remove nothing.
+
+        Raises:
+            ConfigError: ``executor.yaml`` has mistakes.
+        """
+        from executor.runs.prune import prune
+
+        return [removal.run for removal in prune(self.home, self.settings.retention, dry_run=dry_run)]
+
     def cancel_run(self, run_id: str, *steps: str, kill: bool = False, wait: bool = True) -> None:
         """Ask a run to stop, or only these steps of it; whichever process drives it.
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from executor.errors import UnmetRequirement, UsageError
 from executor.workers import hygiene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ID_ALPHABET = frozenset("0123456789abcdef-")
 ID_LENGTH = 36
@@ -228,6 +232,27 @@ def _try_lock(fd: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def held_run(folder: RunFolder) -> Iterator[None]:
+    """While somebody reads what a run that has ended left behind: nobody removes it.
+
+    Raises:
+        UsageError: it is being removed, or goes on.
+    """
+    try:
+        fd = hygiene.register(os.open(folder.alive_lock, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise UsageError(f"run {folder.run_id} is gone, or never began") from None
+    try:
+        if not _try_lock(fd, fcntl.LOCK_SH):
+            raise UsageError(
+                f"run {folder.run_id} goes on; wait for its end, or end it: executor cancel {folder.run_id[:8]}"
+            )
+        yield
+    finally:
+        hygiene.close(fd)
 
 
 def find_run(home: Path, name: str) -> RunFolder:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError
 from executor.runs.index import RunIndex, read_run, run_of
+from executor.runs.prune import prune_after
 
 if TYPE_CHECKING:
+    from executor.config.instance_file import RetentionSettings
     from executor.runs.home import RunFolder
     from executor.scheduler.events import RunStarted
 
@@ -19,8 +21,9 @@ _TROUBLE = (ExecutorError, OSError, sqlite3.Error)
 class IndexedRun:
     """A run that begins now; ``end`` when its lock is given back."""
 
-    def __init__(self, folder: RunFolder, started: RunStarted) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, started: RunStarted, retention: RetentionSettings | None = None) -> None:
+        """``retention`` says which runs are removed when it ends; None: none."""
+        self._folder, self._retention = folder, retention
         self._index: RunIndex | None = None
         self.notice: str | None = None  #: why it cannot be entered; the run goes on
         try:
@@ -39,6 +42,9 @@ class IndexedRun:
             return
         with suppress(*_TROUBLE):
             try:
-                index.end(read_run(self._folder).with_size(self._folder.size_bytes()))
+                run = read_run(self._folder).with_size(self._folder.size_bytes())
+                index.end(run)
+                if self._retention is not None:
+                    prune_after(self._folder.home, self._retention, index, run.duration_s or 0.0)
             finally:
                 index.close()

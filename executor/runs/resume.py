@@ -6,13 +6,14 @@ is gone, and read by one that runs, runs as well. Pure, but for the looks at the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.errors import UsageError
 from executor.outputs.values import is_intact
 from executor.plan.select import part_of, select_indexes
-from executor.runs.home import find_run
+from executor.runs.home import find_run, held_run
 from executor.runs.leftovers import look
 from executor.runs.records import PARENT_TAG, ROOT_TAG
 from executor.runs.result import read_result
@@ -20,7 +21,7 @@ from executor.scheduler.events import RunStarted, StepReused
 from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from executor.plan.plan import Plan, Step
@@ -57,14 +58,13 @@ def plan_resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
         UsageError: there is no such run, it goes on, never began, or nothing of it is left to run; or the steps that
             are asked for are not there.
     """
-    notices = list(map(str, look(home)))  # or else a run that was cut off would have no last event yet
     folder = find_run(home, options.parent_run_id)
     old = _read_ended(folder)
     started = old.events[0]
     if not isinstance(started, RunStarted):
         raise UsageError(f"run {folder.run_id} has no first event: its driver died before it began; run it anew")
     chooser = _Chooser(plan, old, partial=started.partial)
-    notices += chooser.differences()
+    notices = chooser.differences()
     if options.step_selection:
         run = chooser.only(select_indexes(plan, list(options.step_selection)))
         chosen = chooser.around(run)
@@ -94,6 +94,16 @@ def plan_resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
         tags=tags | {PARENT_TAG: folder.run_id, ROOT_TAG: tags.get(ROOT_TAG, folder.run_id)},
         partial=len(chosen) < len(plan),
     )
+
+
+@contextmanager
+def going_on(plan: Plan, home: Path, options: ReexecutionOptions) -> Iterator[Resumed]:
+    """What to run, as ``plan_resume`` gives it; until the end of the block nobody removes the earlier run."""
+    cut_off = tuple(map(str, look(home)))  # first, or else a run that was cut off would have no last event yet
+    folder = find_run(home, options.parent_run_id)
+    with held_run(folder):
+        resumed = plan_resume(plan, home, replace(options, parent_run_id=folder.run_id))
+        yield replace(resumed, notices=(*resumed.notices, *cut_off))
 
 
 def _read_ended(folder: RunFolder) -> RunResult:

@@ -29,6 +29,7 @@ from executor.scheduler.scheduler import Scheduler
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from executor.config.instance_file import RetentionSettings
     from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
@@ -56,12 +57,14 @@ def drive_run(
     parent: str = "",
     partial: bool = False,
     origin: Mapping[str, object] | None = None,
+    retention: RetentionSettings | None = None,
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
 
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
-    ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again.
+    ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again. ``retention`` says which
+    runs are removed at the end; None: none.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
@@ -113,7 +116,7 @@ def drive_run(
             partial=partial,
             origin=dict(origin or {}),
         )
-        indexed = IndexedRun(folder, started)
+        indexed = IndexedRun(folder, started, retention)
         after.callback(indexed.end)
         if indexed.notice is not None:
             told.append(indexed.notice)

@@ -29,6 +29,7 @@ from executor.workers.selector import Selector
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from executor.authoring.jobs import JobDefinition
     from executor.authoring.ops import OpDefinition
@@ -62,28 +63,29 @@ def start_run(
     those of ``execute_job``.
     """
     home_path = open_home(None if home is None else Path(home))
-    plan = compile_job(job)
-    partial, resumed = False, None
-    if reexecution is not None:
-        if selection is not None:
-            raise UsageError("a run that goes on from another has no selection; name the steps in step_selection")
-        resumed = _resume(plan, home_path, reexecution)
-        plan, partial = resumed.plan, resumed.partial
-    elif selection is not None:
-        whole = len(plan)
-        plan = select_steps(plan, selection)
-        partial = len(plan) < whole
-    limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
-    notices = _replaced_limits(job, settings)
-    given = normalized_tags("the run", tags)
-    run_tags = {**job.run_tags, **given}
-    if resumed is not None:
-        names = {key: resumed.tags[key] for key in (PARENT_TAG, ROOT_TAG)}
-        run_tags = {**job.run_tags, **resumed.tags, **given, **names}
-    tagged_priority("the run", run_tags)
-    instance = read_instance_settings(home_path)
-    owner = new_owner()
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
+        held = stack.enter_context(ExitStack())
+        plan = compile_job(job)
+        partial, resumed = False, None
+        if reexecution is not None:
+            if selection is not None:
+                raise UsageError("a run that goes on from another has no selection; name the steps in step_selection")
+            resumed = held.enter_context(_going_on(plan, home_path, reexecution))
+            plan, partial = resumed.plan, resumed.partial
+        elif selection is not None:
+            whole = len(plan)
+            plan = select_steps(plan, selection)
+            partial = len(plan) < whole
+        limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
+        notices = _replaced_limits(job, settings)
+        given = normalized_tags("the run", tags)
+        run_tags = {**job.run_tags, **given}
+        if resumed is not None:
+            names = {key: resumed.tags[key] for key in (PARENT_TAG, ROOT_TAG)}
+            run_tags = {**job.run_tags, **resumed.tags, **given, **names}
+        tagged_priority("the run", run_tags)
+        instance = read_instance_settings(home_path)
+        owner = new_owner()
         lock = make_run(home_path)
         stack.callback(_forget, lock)
         locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
@@ -115,7 +117,7 @@ def start_run(
         workers.start()
         client, pool_notices = join_ledger(plan, lock.folder, owner, clock, instance.pools)
         stack.pop_all()
-    with closing(selector):
+    with held, closing(selector):
         result = drive_run(
             plan,
             limits,
@@ -131,15 +133,16 @@ def start_run(
             parent=resumed.parent if resumed else "",
             partial=partial,
             origin=origin or {},
+            retention=instance.retention,
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
 
 
-def _resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
-    from executor.runs.resume import plan_resume
+def _going_on(plan: Plan, home: Path, options: ReexecutionOptions) -> AbstractContextManager[Resumed]:
+    from executor.runs.resume import going_on
 
-    return plan_resume(plan, home, options)
+    return going_on(plan, home, options)
 
 
 def _ops(plan: Plan) -> tuple[OpDefinition, ...]:
