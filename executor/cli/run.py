@@ -41,7 +41,8 @@ Examples:
 def run(file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
     """Run the job in FILE, its steps in worker processes, and show how it goes.
 
-    A file with assets and no job is run as a job of all its assets. Ctrl-C stops the run and its steps; a second one
+    Without FILE and -m it is the file or module that [tool.executor] in pyproject.toml names, or definitions.py. A file
+    with assets and no job is run as a job of all its assets. Ctrl-C stops the run and its steps; a second one
     kills them.
     """
     return run_job(file, module, job_name, **options)
