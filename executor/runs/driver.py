@@ -315,11 +315,18 @@ class Driver:
         return tuple(inputs)
 
     def _keep_values(self, event: StepSucceeded | StepReused) -> None:
-        """Keep what steps below will read; let go of what this was the last one to read."""
+        """Keep what steps below will read; let go of what this was the last one to read.
+
+        The files of a step that is reused belong to the earlier run, and stay there whoever has read them.
+        """
+        index = self._plan.index_of[event.key]
+        if self._readers[index]:
+            self._values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
+        self._has_read(index)
+
+    def _has_read(self, index: int) -> None:
+        """A step has read what it reads for the last time."""
         plan, readers, values = self._plan, self._readers, self._values
-        index = plan.index_of[event.key]
-        if readers[index]:
-            values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
         for above in plan.upstream[index]:
             readers[above] -= 1
             if not readers[above]:

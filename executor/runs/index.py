@@ -311,11 +311,16 @@ def index_problems(home: Path) -> list[str]:
     problems = []
     if gone := set(runs) - there:
         problems.append(f"{_runs_text(gone)} in it without a folder")
-    if missing := [run_id for run_id in there - set(runs) if not RunFolder(home / "runs" / run_id).is_alive()]:
+    if missing := [run_id for run_id in there - set(runs) if _has_ended(RunFolder(home / "runs" / run_id))]:
         problems.append(f"{_runs_text(missing)} not in it")
     if differ := [run_id for run_id in there & set(runs) if _differs(home, runs[run_id])]:
         problems.append(f"{_runs_text(differ)} other than its folder says")
     return problems
+
+
+def _has_ended(folder: RunFolder) -> bool:
+    run = _read(folder)
+    return run is not None and run.is_finished
 
 
 def _differs(home: Path, run: DagsterRun) -> bool:

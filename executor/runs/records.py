@@ -41,7 +41,6 @@ _FINAL = frozenset({
     DagsterRunStatus.FAILURE,
     DagsterRunStatus.CANCELED,
     DagsterRunStatus.INTERRUPTED,
-    DagsterRunStatus.UNREADABLE,
 })  # fmt: skip
 
 
