@@ -157,21 +157,25 @@ class _Chooser:
 
     def unfinished(self) -> set[int]:
         """The steps that failed, were cut off or never ran, those whose values are gone, and what is below them."""
-        run = self._with_below(index for index in self.kept if not self._is_done(index))
-        while lost := self._unreadable(run):
-            run |= self._with_below(lost)
+        run: set[int] = set()
+        new = self._with_below((index for index in self.kept if not self._is_done(index)), run)
+        while new:  # each step is looked at once, however long a chain of values is gone
+            run |= new
+            new = self._with_below(self._unreadable(new, run), run)
         return run
 
     def only(self, indexes: Iterable[int]) -> set[int]:
         """These steps, and those whose values they read and that have none."""
-        run = set(indexes)
-        while lost := self._unreadable(run):
-            run |= lost
+        run: set[int] = set()
+        new = set(indexes)
+        while new:
+            run |= new
+            new = self._unreadable(new, run)
         return run
 
     def around(self, run: set[int]) -> list[int]:
         """These steps, and all that can be taken over beside them: what succeeded, and is not below them."""
-        stale = self._with_below(run)
+        stale = self._with_below(run, set())
         chosen: set[int] = set()
         for index in range(len(self._plan)):
             if index in run:
@@ -211,21 +215,22 @@ class _Chooser:
             return False
         return step.state in {StepState.SUCCEEDED, StepState.SKIPPED}
 
-    def _with_below(self, indexes: Iterable[int]) -> set[int]:
+    def _with_below(self, indexes: Iterable[int], known: set[int]) -> set[int]:
+        """These and all below them, less ``known``, which has all that is below its own."""
         kept = self._kept
-        found = {index for index in indexes if index in kept}
+        found = {index for index in indexes if index in kept and index not in known}
         queue = list(found)
         while queue:
             for below in self._plan.downstream[queue.pop()]:
-                if below not in found and below in kept:
+                if below not in found and below not in known and below in kept:
                     found.add(below)
                     queue.append(below)
         return found
 
-    def _unreadable(self, run: set[int]) -> set[int]:
-        """Steps that do not run, and whose values are read by steps that do, and cannot be had."""
+    def _unreadable(self, new: set[int], run: set[int]) -> set[int]:
+        """Steps that are not in ``run``, and whose values are read by ``new`` ones in it, and cannot be had."""
         plan, found = self._plan, set()
-        for index in run:
+        for index in new:
             for item in plan.steps[index].inputs:
                 if item.order_only:
                     continue

@@ -29,6 +29,7 @@ from executor import (
     job,
     op,
 )
+from executor.runs import resume
 from executor.runs.home import find_run
 from executor.runs.leftovers import look
 from executor.runs.records import PARENT_TAG, ROOT_TAG
@@ -442,3 +443,20 @@ def test_a_run_is_gone_on_with_after_a_kill_of_its_driver(tmp_path: Path, defaul
     assert result.steps["load"].reused_from == killed.run_id
     assert any("was interrupted: its driver died" in notice for notice in notices(result))
     assert look(default_home) == []
+
+
+def test_a_long_chain_of_values_that_are_gone_is_followed_to_its_top_with_one_look_at_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 2000
+    steps = [step(f"s{number}", *([f"s{number - 1}"] if number else [])) for number in range(size)]
+    run = WrittenRun(tmp_path, *steps)
+    for number in range(size - 1):
+        run.tell(StepSucceeded(f"s{number}", 1, (StoredValue("result", None, f"gone-{number}", 1),)), float(number))
+    run.tell(StepFailed(f"s{size - 1}", 1, StepError("exception", "boom")), float(size))
+    run.end(float(size))
+    looks: list[str | None] = []
+    monkeypatch.setattr(resume, "is_intact", lambda stored, _: looks.append(stored.path))
+    resumed = plan_resume(plan_of(*steps), tmp_path, ReexecutionOptions.unfinished("last"))
+    assert len(resumed.runs) == size
+    assert sorted(filter(None, looks)) == sorted(f"gone-{number}" for number in range(size - 1))
