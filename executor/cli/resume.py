@@ -55,6 +55,9 @@ def resume(
         raise UsageError("--select is for new runs; name steps with --only STEP, or with --from STEP and all below it")
     if from_steps and only_steps:
         raise UsageError("--from and --only exclude each other: the first also runs what is below")
+    # What is named now is meant from here, and this process may be elsewhere in a moment.
+    if options.get("events_file") not in {None, "-"}:
+        options["events_file"] = os.path.abspath(options["events_file"])  # noqa: PTH100  (a path as text)
     folder = find_run(open_home(), run)
     wanted = [f"{step}*" for step in from_steps] or list(only_steps)
     words, name, before = _origin(folder, file, module)

@@ -48,8 +48,9 @@ def failed(write, executor):
 
 
 def test_a_run_is_gone_on_with_from_any_folder_as_it_was_asked_for(failed: Path, executor, tmp_path, own_home) -> None:
-    ended = executor("resume", "last", cwd=tmp_path)
+    ended = executor("resume", "last", "--events", "events.jsonl", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
+    assert '"e":"step_reused"' in (tmp_path / "events.jsonl").read_text()
     assert "1 step reused, 2 steps to run: train, end" in ended.stdout
     assert "run succeeded after" in ended.stdout
     assert ": 1 reused, 2 succeeded" in ended.stdout
