@@ -155,7 +155,7 @@ def _resumed_text(job: JobDefinition, resume: ReexecutionOptions, *, as_json: bo
     resumed = plan_resume(compile_job(job), home_folder(), resume)
     if as_json:
         reused = [event.key for event in resumed.reused]
-        return json.dumps({"parent_run_id": resumed.parent, "runs": resumed.runs, "reused": reused}, indent=2)
+        return json.dumps({"parent_run_id": resumed.parent, "runs": list(resumed.runs), "reused": reused}, indent=2)
     return "\n".join([*resumed.notices, *(f"  {key}" for key in resumed.runs)])
 
 

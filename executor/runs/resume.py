@@ -39,16 +39,11 @@ class Resumed:
 
     parent: str  #: id of the earlier run
     plan: Plan
-    reused: tuple[StepReused, ...]  #: the steps of the plan that do not run again
+    reused: tuple[StepReused, ...]  #: the steps of the plan that are taken over
+    runs: tuple[str, ...]  #: the keys of those that run; what is in neither was skipped, and will be again
     notices: tuple[str, ...]  #: what a person should know before it begins
     tags: dict[str, str]  #: of the new run: those of the earlier one, and its name
     partial: bool  #: the new run has only some of the steps of its job
-
-    @property
-    def runs(self) -> list[str]:
-        """The keys of the steps that run, or are skipped again for the same reason."""
-        reused = {event.key for event in self.reused}
-        return [step.key for step in self.plan.steps if step.key not in reused]
 
 
 def plan_resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
@@ -81,7 +76,7 @@ def plan_resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
             )
     notices += chooser.lost_notices(run)
     reused = tuple(chooser.reused(plan.steps[index]) for index in chosen if chooser.is_reused(index, run))
-    runs = [plan.steps[index].key for index in chosen if not chooser.is_reused(index, run)]
+    runs = tuple(plan.steps[index].key for index in chosen if index in run)
     notices.insert(
         0, f"goes on from run {folder.run_id}: {_count(reused)} reused, {_count(runs)} to run: {_some(runs)}"
     )
@@ -90,6 +85,7 @@ def plan_resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
         parent=folder.run_id,
         plan=part_of(plan, chosen),
         reused=reused,
+        runs=runs,
         notices=tuple(notices),
         tags=tags | {PARENT_TAG: folder.run_id, ROOT_TAG: tags.get(ROOT_TAG, folder.run_id)},
         partial=len(chosen) < len(plan),

@@ -237,6 +237,7 @@ def test_what_was_skipped_stays_skipped(tmp_path: Path) -> None:
     assert not forks.execute(raise_on_error=False).success
     failing.unlink()
     result = forks.execute(resume_from="last")
+    assert notices(result)[0].endswith(": 1 step reused, 1 step to run: total")
     assert {key: step.state.value for key, step in result.steps.items()} == {
         "load": "succeeded",
         "takes_rest": "skipped",
@@ -323,7 +324,7 @@ def test_a_graph_that_has_changed_is_gone_on_with_and_said(default_home: Path) -
     plan = plan_of(step("a"), step("new"), step("b", "a", "new"), step("c", "b"), step("d", "a"))
     resumed = plan_resume(plan, default_home, ReexecutionOptions.unfinished("last"))
     assert [event.key for event in resumed.reused] == ["a"]
-    assert resumed.runs == ["new", "b", "c", "d"]
+    assert resumed.runs == ("new", "b", "c", "d")
     assert resumed.notices[1:] == (
         "new in the job since then, so to run: new, d",
         "in the job no more, so left out: gone",
