@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DOCS = ROOT / "docs"
 
-TOLD, DERIVED = get_args(events.Told), get_args(events.Derived)
+TOLD, DERIVED = (*get_args(events.Told), events.StepReused), get_args(events.Derived)
 
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from executor.instance.instance import Instance
     from executor.outputs.values import ValueLost
     from executor.runs.history import HistoryLost
+    from executor.runs.records import DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
+    from executor.runs.reexecution import ReexecutionOptions
     from executor.runs.result import RunResult
     from executor.workers.explain import StepInterrupted
 
@@ -47,6 +49,11 @@ _LATER = {
     "materialize": "executor.api",
     "Instance": "executor.instance.instance",
     "RunResult": "executor.runs.result",
+    "DagsterRun": "executor.runs.records",
+    "DagsterRunStatus": "executor.runs.records",
+    "ReexecutionOptions": "executor.runs.reexecution",
+    "RunRecord": "executor.runs.records",
+    "RunsFilter": "executor.runs.records",
     "StepInterrupted": "executor.workers.explain",
     "HistoryLost": "executor.runs.history",
     "ValueLost": "executor.outputs.values",
@@ -63,6 +70,8 @@ __all__ = [
     "Backoff",
     "BadOutput",
     "ConfigError",
+    "DagsterRun",
+    "DagsterRunStatus",
     "DefinitionError",
     "Definitions",
     "ExecutorDefinition",
@@ -81,11 +90,14 @@ __all__ = [
     "OpExecutionContext",
     "Out",
     "Output",
+    "ReexecutionOptions",
     "RetryPolicy",
     "RetryRequested",
     "RunFailed",
     "RunInterrupted",
+    "RunRecord",
     "RunResult",
+    "RunsFilter",
     "StepInterrupted",
     "UnmetRequirement",
     "UsageError",

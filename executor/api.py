@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from executor.authoring.executors import ExecutorDefinition
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
+    from executor.runs.reexecution import ReexecutionOptions
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
 
@@ -32,6 +33,9 @@ def execute_job(
     op_selection: Selection = None,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    resume_from: str | None = None,
+    reexecution_options: ReexecutionOptions | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> RunResult:
     """The result of running ``job`` now, by the executor that it is configured with.
 
@@ -44,6 +48,10 @@ def execute_job(
         op_selection: the same as ``selection``, under its older name.
         home: the folder that the run is kept in; without it ``EXECUTOR_HOME``, or one per user.
         on_event: called with each event and its time, in seconds since the run began, after it was written down.
+        resume_from: id of an earlier run of the job (``last``: the newest): only what failed, was cut off or never ran
+            in it, and what is below that, runs; the values of the rest are taken from it.
+        reexecution_options: the same in Dagster's words, and with a choice of steps.
+        origin: what is kept in the run's first event, for whoever wants to ask for it again.
 
     Raises:
         ConfigError: the run config has mistakes; all are listed.
@@ -62,6 +70,8 @@ def execute_job(
         selection=op_selection if selection is None else selection,
         home=home,
         on_event=on_event,
+        reexecution=_reexecution(resume_from, reexecution_options),
+        origin=origin,
     )
     if raise_on_error:
         _raise_unless_success(result)
@@ -135,6 +145,16 @@ def materialize(
     return execute_job(job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event)
 
 
+def _reexecution(resume_from: str | None, options: ReexecutionOptions | None) -> ReexecutionOptions | None:
+    if resume_from is None:
+        return options
+    if options is not None:
+        raise UsageError("resume_from and reexecution_options say the same; give one of them")
+    from executor.runs.reexecution import ReexecutionOptions
+
+    return ReexecutionOptions.unfinished(resume_from)
+
+
 def _raise_unless_success(result: RunResult) -> None:
     if result.interrupted:
         raise RunInterrupted(result.run_id)
@@ -154,6 +174,8 @@ def _execute(
     selection: Selection,
     home: str | os.PathLike[str] | None,
     on_event: OnEvent | None,
+    reexecution: ReexecutionOptions | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
     at_once = worker_count(settings)
@@ -166,7 +188,18 @@ def _execute(
             launch.fork_now(distinct_ops(job.body))
         from executor.runs.start import start_run  # only now: see launch.py
 
-        return start_run(job, settings, launch, at_once, tags=tags, selection=selection, home=home, on_event=on_event)
+        return start_run(
+            job,
+            settings,
+            launch,
+            at_once,
+            tags=tags,
+            selection=selection,
+            home=home,
+            on_event=on_event,
+            reexecution=reexecution,
+            origin=origin,
+        )
     finally:
         if launch is not None:
             launch.close()

@@ -51,7 +51,7 @@ class AssetGraph:
                 missing = ", ".join(repr(name) for name in self._missing(positions))
                 raise DefinitionError(
                     f"{owner}: asset {str(asset.keys[0])!r} reads asset {str(key)!r}, which is not selected, and "
-                    f"values of earlier runs are not read in this version; add {missing} to the selection"
+                    f"values of earlier runs are not read in a new run; add {missing} to the selection"
                 )
         return asset_graph(owner, [self.assets[position] for position in sorted(positions)], known=self.made)
 

@@ -13,6 +13,7 @@ from executor.runs.report import printable
 EPILOG = """\b
 Examples:
   executor instance doctor
+  executor instance doctor --repair
   executor instance doctor --json | jq '.findings[] | select(.level == "problem")'
 \b
 Exit codes:
@@ -22,16 +23,17 @@ Exit codes:
 
 
 @click.command(epilog=EPILOG, short_help="See whether limits of pools hold here, and how to fix what is wrong.")
+@click.option("--repair", is_flag=True, help="Make the index of runs anew from the folders of the runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(as_json: bool) -> int:
-    """Look at the versions, the home folder and its file system, executor.yaml, and the ledger of pools.
+def doctor(repair: bool, as_json: bool) -> int:
+    """Look at the versions, the home folder and its file system, executor.yaml, the ledger of pools, the index of runs.
 
     The file system is tried: two processes share a ledger in a folder of their own, and one of them is killed. The
     ledger is proved: no lease without a living owner, no pool above its limit, locks and bells in order. Nothing in it
     is changed.
     """
     findings = []
-    for finding in examine():
+    for finding in examine(repair=repair):
         findings.append(finding)
         if not as_json:
             click.echo(f"{finding.level:<8} {finding.name}: {printable(finding.text)}")

@@ -14,6 +14,7 @@ EPILOG = f"""\b
 Examples:
   executor job execute -f pipeline.py -j nightly
   executor job execute -m my_package.jobs nightly
+  executor job execute nightly
 {EXIT_CODES}"""
 
 
@@ -31,9 +32,10 @@ def job() -> None:
 )
 @run_options
 def execute(name: str | None, file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
-    """Run the job of that name in a file or module; the same as `executor run`."""
+    """Run the job of that name in a file or module; the same as `executor run`.
+
+    Without either, they are looked for as `executor run` does.
+    """
     if name is not None and job_name is not None and name != job_name:
         raise UsageError(f"two jobs are named, {name!r} and {job_name!r}; name one")
-    if file is None and module is None:
-        raise UsageError("say where the job is: -f FILE, or -m MODULE")
     return run_job(file, module, job_name or name, **options)

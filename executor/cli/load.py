@@ -64,14 +64,14 @@ def load_file(name: str) -> ModuleType:
     return _import(stem, name)
 
 
-def load_module(name: str) -> ModuleType:
-    """The module of that name, looked for in the current folder first, as ``python -m`` does.
+def load_module(name: str, folder: Path | None = None) -> ModuleType:
+    """The module of that name, looked for in this folder first, or the current one, as ``python -m`` does.
 
     Raises:
         UsageError: there is no such module.
         ImportFailed: it raised when it was imported; the text shows where.
     """
-    _add_to_path(Path.cwd())
+    _add_to_path(folder or Path.cwd())
     parts = name.split(".")
     for count in range(1, len(parts) + 1):  # a package first, then what is in it
         prefix = ".".join(parts[:count])

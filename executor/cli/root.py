@@ -23,6 +23,9 @@ COMMANDS = {
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
     "why": "executor.cli.why:why",
+    "logs": "executor.cli.logs:logs",
+    "cancel": "executor.cli.cancel:cancel",
+    "resume": "executor.cli.resume:resume",
     "instance": "executor.cli.instance:instance",
 }
 
@@ -32,6 +35,7 @@ Examples:
   executor run pipeline.py --max-concurrent 4 --tag-limit database=warehouse:1
   executor list pipeline.py
   executor why last
+  executor resume last
   executor instance concurrency set database 2
 """
 

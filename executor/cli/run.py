@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from executor.authoring.jobs import JobDefinition
     from executor.cli.watch import Watch
+    from executor.runs.reexecution import ReexecutionOptions
 
 EPILOG = f"""\b
 Examples:
@@ -39,7 +41,8 @@ Examples:
 def run(file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
     """Run the job in FILE, its steps in worker processes, and show how it goes.
 
-    A file with assets and no job is run as a job of all its assets. Ctrl-C stops the run and its steps; a second one
+    Without FILE and -m it is the file or module that [tool.executor] in pyproject.toml names, or definitions.py. A file
+    with assets and no job is run as a job of all its assets. Ctrl-C stops the run and its steps; a second one
     kills them.
     """
     return run_job(file, module, job_name, **options)
@@ -57,9 +60,13 @@ def run_job(
     events_file: str | None,
     output: str,
     quiet: bool,
+    resume: ReexecutionOptions | None = None,
     **limits: Any,
 ) -> int:
-    """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command."""
+    """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command.
+
+    ``resume`` names an earlier run to go on from.
+    """
     if as_json and events_file == "-":
         raise UsageError("--json and --events - both want stdout; give --events a file")
     config = run_config(**limits)
@@ -69,7 +76,11 @@ def run_job(
     if dry_run:
         from executor.cli.dry_run import dry_run_text
 
-        click.echo(dry_run_text(job, config, chosen, as_json=as_json))
+        click.echo(
+            dry_run_text(job, config, chosen, as_json=as_json)
+            if resume is None
+            else _resumed_text(job, resume, as_json=as_json)
+        )
         return OK
     from executor.cli.watch import Watch
     from executor.runs.home import open_home
@@ -80,7 +91,16 @@ def run_job(
             events = "-" if events_file == "-" else stack.enter_context(_open_events(events_file))
         watch = Watch(open_home(), output=output, quiet=quiet, as_json=as_json, events=events)
         stack.callback(watch.close)
-        return _run(job, watch, _command(found, job, job_name), config=config, tags=dict(tags), selection=chosen)
+        return _run(
+            job,
+            watch,
+            _command(found, job, job_name),
+            config=config,
+            tags=dict(tags),
+            selection=chosen,
+            resume=resume,
+            origin=_origin(found, job, limits),
+        )
 
 
 def _run(
@@ -91,17 +111,52 @@ def _run(
     config: dict[str, object],
     tags: dict[str, str],
     selection: list[str] | None,
+    resume: ReexecutionOptions | None,
+    origin: dict[str, object],
 ) -> int:
     """Run the job and show it; the exit code. ``command`` is how to ask for it again."""
     from executor.api import execute_job
 
     result = execute_job(
-        job, run_config=config, tags=tags, selection=selection, raise_on_error=False, home=watch.home, on_event=watch
+        job,
+        run_config=config,
+        tags=tags,
+        selection=selection,
+        raise_on_error=False,
+        home=watch.home,
+        on_event=watch,
+        reexecution_options=resume,
+        origin=origin,
     )
     watch.finish(result, command)
     if result.success:
         return OK
     return INTERRUPTED if result.interrupted or result.status == "cancelled" else FAILED
+
+
+def _origin(found: Found, job: JobDefinition, options: dict[str, Any]) -> dict[str, object]:
+    """What `executor resume` needs to ask for this job again."""
+    return {
+        "cwd": os.getcwd(),  # noqa: PTH109  (a path as text)
+        "words": list(found.words),
+        "job": job.name,
+        "options": {name: value for name, value in options.items() if value},
+    }
+
+
+def _resumed_text(job: JobDefinition, resume: ReexecutionOptions, *, as_json: bool) -> str:
+    """What a run would do that goes on from an earlier one."""
+    import json
+
+    from executor.plan.compile import compile_job
+    from executor.runs.home import home_folder
+    from executor.runs.resume import plan_resume
+
+    resumed = plan_resume(compile_job(job), home_folder(), resume)
+    if as_json:
+        reused = [event.key for event in resumed.reused]
+        return json.dumps({"parent_run_id": resumed.parent, "runs": list(resumed.runs), "reused": reused}, indent=2)
+    return "\n".join([*resumed.notices, *(f"  {key}" for key in resumed.runs)])
 
 
 def _open_events(name: str) -> FileIO:

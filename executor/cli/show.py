@@ -55,6 +55,8 @@ def _lines(result: RunResult) -> list[str]:
             f"at most {started.max_concurrent} at once; driver pid {started.pid}"
         )
         lines += [f"  {name}: {text}" for name, text in _settings(started) if text]
+        if started.parent:
+            lines.append(f"  goes on from: run {started.parent}")
     lines += [f"  notice: {printable(event.message)}" for event in result.events if isinstance(event, RunNotice)]
     lines.append(f"  folder: {printable(str(result.folder.path))}")
     rows = [_row(step, result.plan.step(step.key)) for step in result.steps.values()]
@@ -77,7 +79,7 @@ def _settings(started: RunStarted) -> list[tuple[str, str]]:
 def _row(step: StepResult, planned: Step) -> list[str]:
     return [
         step.key,
-        step.state.value.replace("_", " "),
+        "reused" if step.reused_from else step.state.value.replace("_", " "),
         str(len(step.attempts)),
         seconds_text(step.wall_s) if step.wall_s else "",
         memory_text(step.peak_rss_bytes) if step.peak_rss_bytes else "",
@@ -109,6 +111,7 @@ def _record(result: RunResult) -> dict[str, object]:
             "tag_limits": list(started.limits),
             "tags": started.tags,
             "workers": started.workers,
+            "parent_run_id": started.parent or None,
         }
     steps = record["steps"]
     assert isinstance(steps, dict)  # noqa: S101  (for mypy)
@@ -118,6 +121,7 @@ def _record(result: RunResult) -> dict[str, object]:
             "pools": dict(planned.pools),
             "tags": dict(planned.tags),
             "priority": planned.priority,
+            "reused_from": step.reused_from,
             "started_at_s": step.attempts[0].started_at if step.attempts else None,
             "ended_at_s": step.attempts[-1].ended_at if step.attempts else None,
             "pid": step.attempts[-1].pid or None if step.attempts else None,

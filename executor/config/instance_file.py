@@ -1,14 +1,15 @@
 """What ``executor.yaml`` in the home folder says of limits that all runs share; every mistake with its line.
 
-Of this file only ``concurrency`` is read so far. The spellings of Dagster's older documents are understood, and each
-comes with a notice that shows the new one. What belongs to the queue of runs is checked and has no effect yet, which a
-notice says.
+Of this file only ``concurrency`` and ``retention`` are read so far. The spellings of Dagster's older documents are
+understood, and each comes with a notice that shows the new one. What belongs to the queue of runs is checked and has no
+effect yet, which a notice says.
 """
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.machine import largest_pool_limit
@@ -27,6 +28,12 @@ FILE_NAMES = ("executor.yaml", "dagster.yaml")
 #: At the top of the file: settings of the queue of runs.
 QUEUE_SECTIONS = ("run_queue", "run_coordinator")
 
+#: At the top of the file: what is read.
+READ = ("concurrency", "retention")
+
+#: Under ``retention`` in Dagster's file, of what is not there yet.
+DAGSTERS = ("schedule", "sensor")
+
 # So near to it that nothing else can be meant.
 MISSPELT = 0.8
 
@@ -40,11 +47,21 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """Which runs are kept: those that fit all of these. None is no bound."""
+
+    max_count: int | None = 200  #: so many of the newest
+    max_days: int | None = 30  #: since they were made
+    max_gib: int | None = 10  #: on disk, of the newest together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSettings:
     """What the file says, as far as it is read."""
 
     file: Path | None = None  #: None: there is none
     pools: PoolSettings = PoolSettings()
+    retention: RetentionSettings = RetentionSettings()
     notices: tuple[str, ...] = ()  #: what has no effect yet, and older spellings; each with its line
     ignored: tuple[str, ...] = ()  #: other sections at the top of the file
 
@@ -64,6 +81,14 @@ def read_instance_settings(home: Path) -> InstanceSettings:
     return InstanceSettings() if path is None else _Reader(YamlFile(path)).read()
 
 
+def _misspelt(name: str, known: str) -> bool:
+    return difflib.SequenceMatcher(None, name, known).ratio() >= MISSPELT
+
+
+def _nothing(_: Entry) -> None:
+    """What has no meaning yet."""
+
+
 class _Said(NamedTuple):
     """A setting, and where and in which words it was written."""
 
@@ -80,6 +105,7 @@ class _Reader:
         self._limits: dict[str, int] = {}
         self._defaults: list[_Said] = []
         self._notices: list[str] = []
+        self._retention: dict[str, int | None] = {}
         self._largest = largest_pool_limit()
         self._number_hint = (
             f"write a whole number of slots from 0, which pauses the pool, to {self._largest}, or leave it out"
@@ -96,10 +122,12 @@ class _Reader:
         for name, entry in self._file.mapping(document, "a mapping of settings").items() if document else ():
             if name == "concurrency":
                 self._concurrency(entry.value)
+            elif name == "retention":
+                self._section(entry.value, "retention", {"runs": self._runs_kept} | dict.fromkeys(DAGSTERS, _nothing))
             elif name in QUEUE_SECTIONS:
                 self._no_effect_yet(entry.key, name)
-            elif difflib.SequenceMatcher(None, name, "concurrency").ratio() >= MISSPELT:
-                self._file.add(entry.key, f"unknown key {name!r}; did you mean 'concurrency'?")
+            elif near := next((known for known in READ if _misspelt(name, known)), None):
+                self._file.add(entry.key, f"unknown key {name!r}; did you mean {near!r}?")
             else:
                 ignored.append(name)
         default = self._one_of(self._defaults)
@@ -107,6 +135,7 @@ class _Reader:
         return InstanceSettings(
             file=self._file.path,
             pools=PoolSettings(limits=self._limits, default_limit=default),
+            retention=RetentionSettings(**self._retention),
             notices=tuple(self._notices),
             ignored=tuple(ignored),
         )
@@ -234,6 +263,20 @@ class _Reader:
                     f"{said[0].node.start_mark.line + 1} is {said[0].value}; keep one of the two",
                 )
         return int(said[0].value) if said else None
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def _runs_kept(self, entry: Entry) -> None:
+        names = ("max_count", "max_days", "max_gib")
+        self._section(entry.value, "retention.runs", {name: partial(self._bound, name) for name in names})
+
+    def _bound(self, name: str, entry: Entry) -> None:
+        if is_null(entry.value):
+            self._retention[name] = None
+            return
+        hint = "write a whole number from 1, or null for no bound"
+        if (number := self._file.whole_number(entry.value, least=1, hint=hint)) is not None:
+            self._retention[name] = number
 
     # --- what comes with the queue of runs ----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Looks at everything that limits of pools rest on: versions, home folder, file system, settings, and the ledger."""
+"""Looks at everything that limits of pools rest on (home folder, settings, ledger, …), and at the index of runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from executor.ledger.proof import Finding, prove
 from executor.ledger.views import LedgerView
 from executor.ledger.watch import CloseWatch
 from executor.runs.home import open_home
+from executor.runs.index import INDEX_FILE, index_problems, rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 SECOND_LOOK_S = 2.5
 
 
-def examine(home: Path | None = None) -> Iterator[Finding]:
+def examine(home: Path | None = None, *, repair: bool = False) -> Iterator[Finding]:
     """One finding after the other, of the home folder that runs use where no other is given.
 
-    It is made if it is not there.
+    It is made if it is not there. ``repair`` makes the index of runs anew before it is looked at.
     """
     yield _versions()
     yield _sqlite()
@@ -51,6 +52,7 @@ def examine(home: Path | None = None) -> Iterator[Finding]:
     if not remote:
         yield from try_folder(path)
     yield from _ledger(path)
+    yield _index(path, repair=repair)
 
 
 def _versions() -> Finding:
@@ -124,6 +126,23 @@ def _ledger(home: Path) -> Iterator[Finding]:
         yield Finding(name="ledger", level="problem", text=str(error))
         return
     yield from found
+
+
+def _index(home: Path, *, repair: bool) -> Finding:
+    name, fix = "index of runs", "executor instance doctor --repair"
+    try:
+        if repair:
+            count = rebuild(home)
+            return Finding(name=name, level="ok", text=f"made anew from the folders of {count} runs")
+        if not (home / INDEX_FILE).exists():
+            return Finding(name=name, level="ok", text="there is none yet; the first run makes it")
+        problems = index_problems(home)
+    except ExecutorError as error:
+        return Finding(name=name, level="problem", text=str(error), fix="" if repair else fix)
+    if problems:
+        text = "; ".join(problems) + "; what is asked of runs is read from their folders then, which takes longer"
+        return Finding(name=name, level="note", text=text, fix=fix)
+    return Finding(name=name, level="ok", text="sound, and as the folders of the runs are")
 
 
 def _look(home: Path) -> list[Finding]:

@@ -15,6 +15,7 @@ from executor.runs.home import open_home
 
 if TYPE_CHECKING:
     from executor.config.instance_file import InstanceSettings
+    from executor.runs.records import DagsterRun, RunRecord, RunsFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class ConcurrencyConfig:
 
 
 class Instance:
-    """What all runs in one home folder share: its settings, and the ledger of pools.
+    """What all runs in one home folder share: its settings, the ledger of pools, and the runs themselves.
 
     ``Instance.get()`` is the one that runs find by themselves; ``Instance.ephemeral()`` is a new one in a temporary
     folder. To run a job in it, give its ``home``: ``job.execute(home=instance.home)``. It holds nothing open, so it may
@@ -97,6 +98,57 @@ class Instance:
     def settings(self) -> InstanceSettings:
         """What ``executor.yaml`` in the home folder says, read now. Raises ``ConfigError`` where it has mistakes."""
         return read_instance_settings(self.home)
+
+    def get_runs(self, filters: RunsFilter | None = None, limit: int | None = None) -> list[DagsterRun]:
+        """The runs that fit ``filters``, the newest first: at most ``limit`` of them, or all.
+
+        A run whose driver was killed has the status ``INTERRUPTED``.
+        """
+        from executor.runs.index import find_runs
+
+        return find_runs(self.home, filters, limit=limit)
+
+    def get_run_by_id(self, run_id: str) -> DagsterRun | None:
+        """The run of that whole id; None where there is none."""
+        from executor.runs.records import RunsFilter
+
+        return next(iter(self.get_runs(RunsFilter(run_ids=[run_id]))), None)
+
+    def get_run_records(self, filters: RunsFilter | None = None, limit: int | None = None) -> list[RunRecord]:
+        """What ``get_runs`` gives, with the times of each run under Dagster's names."""
+        from executor.runs.records import RunRecord
+
+        return [RunRecord(dagster_run=run) for run in self.get_runs(filters, limit)]
+
+    def prune_runs(self, *, dry_run: bool = False) -> list[DagsterRun]:
+        """Remove the runs that the settings of the home folder do not keep; those, the newest first.
+
+        A run that is alive, or that a kept one goes on from, is never removed. ``dry_run``: remove nothing.
+
+        Raises:
+            ConfigError: ``executor.yaml`` has mistakes.
+        """
+        from executor.runs.prune import prune
+
+        return [removal.run for removal in prune(self.home, self.settings.retention, dry_run=dry_run)]
+
+    def cancel_run(self, run_id: str, *steps: str, kill: bool = False, wait: bool = True) -> None:
+        """Ask a run to stop, or only these steps of it; whichever process drives it.
+
+        Args:
+            run_id: may be shortened to what is unambiguous; ``last`` is the newest.
+            steps: their keys; the whole run without any.
+            kill: at once, instead of after the time that a step has to end by itself.
+            wait: until they have ended; without it until the driver has heard it.
+
+        Raises:
+            UsageError: the run has ended, or no step of that name is left to stop.
+            NotHeard: the driver has not heard it yet, and does when it can; the text says why.
+        """
+        from executor.runs.cancel import cancel
+        from executor.runs.home import find_run
+
+        cancel(find_run(self.home, run_id), steps, kill=kill, wait=wait)
 
     @property
     def global_op_concurrency_default_limit(self) -> int | None:

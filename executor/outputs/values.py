@@ -77,6 +77,16 @@ def load_value(stored: StoredValue, folder: str | os.PathLike[str]) -> Any:
         raise ValueLost(f"the value of output {stored.output!r} is gone: there is no file {path}") from None
 
 
+def is_intact(stored: StoredValue, folder: str | os.PathLike[str]) -> bool:
+    """Whether a value is still there and as long as it was written."""
+    if stored.path is None:
+        return True
+    try:
+        return os.path.getsize(os.path.join(folder, stored.path)) == stored.size  # noqa: PTH118, PTH202  (as above)
+    except OSError:
+        return False
+
+
 class _Spill:
     """A file object that keeps what is written in memory up to ``INLINE_BYTES``, and then goes on in a file."""
 

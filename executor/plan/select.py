@@ -28,7 +28,16 @@ def select_steps(plan: Plan, selection: Selection) -> Plan:
     Raises:
         UsageError: a name is unknown, or a selected step reads a step that is not; the text says which to add.
     """
-    chosen = sorted(
+    return part_of(plan, select_indexes(plan, selection))
+
+
+def select_indexes(plan: Plan, selection: Selection) -> list[int]:
+    """The indexes of the steps that a selection means, ascending.
+
+    Raises:
+        UsageError: a name is unknown.
+    """
+    return sorted(
         selected(
             selection,
             count=len(plan),
@@ -39,6 +48,14 @@ def select_steps(plan: Plan, selection: Selection) -> Plan:
             find=lambda item: _steps_of(plan, item),
         )
     )
+
+
+def part_of(plan: Plan, chosen: Sequence[int]) -> Plan:
+    """The plan of these steps only, given by their indexes in ascending order.
+
+    Raises:
+        UsageError: one of them reads a step that is not among them; the text says which to add.
+    """
     if len(chosen) == len(plan):
         return plan
     new_index = {old: new for new, old in enumerate(chosen)}
@@ -100,5 +117,5 @@ def _missing(plan: Plan, step: Step, item: StepInput, new_index: dict[int, int])
     add = ", ".join(map(repr, names)) if len(names) <= SHOWN else f"{len(names)} steps: '*{step.key}' selects them"
     return (
         f"step {step.key!r} reads its input {item.name!r} from step {plan.steps[first.step].key!r}, which is not "
-        f"selected, and values of earlier runs are not read in this version; select too: {add}"
+        f"selected (executor resume RUN --only STEP reads values of an earlier run); select too: {add}"
     )

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from executor.runs.history import HistoryLost
 from executor.scheduler.commands import Record, StartStep, StopStep
-from executor.scheduler.events import CancelRequested, RunEnded, RunNotice, StepFailed, StepStarted, StepSucceeded, Woke
+from executor.scheduler.events import (
+    CancelRequested,
+    RunEnded,
+    RunNotice,
+    StepFailed,
+    StepReused,
+    StepStarted,
+    StepSucceeded,
+    Woke,
+)
 from executor.workers.interface import Attempt
 
 if TYPE_CHECKING:
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
     from executor.authoring.ops import OpDefinition
     from executor.plan.plan import Plan
     from executor.runs.claims import RunClaims
+    from executor.runs.control import Control
     from executor.runs.history import HistoryWriter
     from executor.runs.signals import Signals
     from executor.scheduler.commands import Command
@@ -51,10 +61,12 @@ class Driver:
         selector: Selector,
         clock: RunClock,
         claims: RunClaims | None = None,
+        control: Control | None = None,
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
         self._plan, self._scheduler, self._workers = plan, scheduler, workers
         self._claims = claims  #: None: no step uses pools
+        self._control = control  #: None: nobody can ask for anything but by a signal
         self._history, self._selector, self._clock = history, selector, clock
         self._on_event = on_event
         self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
@@ -74,11 +86,16 @@ class Driver:
         """
         scheduler, workers, clock = self._scheduler, self._workers, self._clock
         self._selector.add(signals.fd, lambda: self._obey(signals))
+        if self._control is not None:
+            self._selector.add(self._control.fileno(), self._hear)
         signals.on_pause = lambda: workers.blocking and self._pause(signals)
         now = clock()
+        reused = [event for event in begin if isinstance(event, StepReused)]
         for event in begin:
             self._write(event, now)
-        self._perform(scheduler.start(now), now)
+        for event in reused:
+            self._keep_values(event)
+        self._perform(scheduler.start(now, reused), now)
         while True:
             self._settle(now)
             workers.flush()
@@ -93,6 +110,9 @@ class Driver:
             if self._claims is not None and (due := self._claims.wake_at) is not None and due <= now:
                 self._claims.tick()
             if workers.wake_at is not None and workers.wake_at <= now:
+                if self._flush_at is not None:  # a step may run in there for long, and this process be killed meanwhile
+                    self._history.flush()
+                    self._flush_at = None
                 workers.tick(now)
                 self._obey(signals)  # a signal that came while a step ran in there stopped that step
                 now = clock()  # a step may have run in there
@@ -221,6 +241,19 @@ class Driver:
             self._write_starts(now)
             self._tell(CancelRequested((), kill, name), now)
 
+    def _hear(self) -> None:
+        """Do what other processes ask for: stop steps, or the run."""
+        assert self._control is not None  # noqa: S101  (or else nothing is waited for)
+        for keys, kill, reason in self._control.take():
+            known = tuple(key for key in keys if key in self._plan.index_of)
+            if keys and not known:
+                continue
+            now = self._clock()
+            if kill and not keys:
+                self._give_up_at = now + KILL_WAIT_S
+            self._write_starts(now)
+            self._tell(CancelRequested(known, kill, reason), now)
+
     def _write_starts(self, now: float) -> None:
         """Write down which steps workers have taken, so that none seems to have started after what comes now."""
         reports = self._workers.reports
@@ -281,12 +314,19 @@ class Driver:
                 inputs.append((item.name, (values[source.step][source.output],), False))
         return tuple(inputs)
 
-    def _keep_values(self, event: StepSucceeded) -> None:
-        """Keep what steps below will read; let go of what this was the last one to read."""
+    def _keep_values(self, event: StepSucceeded | StepReused) -> None:
+        """Keep what steps below will read; let go of what this was the last one to read.
+
+        The files of a step that is reused belong to the earlier run, and stay there whoever has read them.
+        """
+        index = self._plan.index_of[event.key]
+        if self._readers[index]:
+            self._values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
+        self._has_read(index)
+
+    def _has_read(self, index: int) -> None:
+        """A step has read what it reads for the last time."""
         plan, readers, values = self._plan, self._readers, self._values
-        index = plan.index_of[event.key]
-        if readers[index]:
-            values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
         for above in plan.upstream[index]:
             readers[above] -= 1
             if not readers[above]:

@@ -15,7 +15,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any, get_args
 
 from executor.errors import ExecutorError
-from executor.scheduler.events import Event, Facts, SlotFreed, StepFailed, StepStarted, StepSucceeded
+from executor.scheduler.events import Event, Facts, SlotFreed, StepFailed, StepReused, StepStarted, StepSucceeded
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene
 
@@ -105,11 +105,21 @@ def _encode_started(event: StepStarted, t: float) -> str:
 
 def _encode_succeeded(event: StepSucceeded, t: float) -> str:
     line = f'{{"t":{t!r},"e":"step_succeeded","key":{quote(event.key)},"attempt":{event.attempt}'
+    return line + _outputs_text(event) + _facts_and_end(event.facts, freed=event.freed)
+
+
+def _encode_reused(event: StepReused, t: float) -> str:
+    line = f'{{"t":{t!r},"e":"step_reused","key":{quote(event.key)},"run_id":{quote(event.run_id)}'
+    return line + _outputs_text(event) + "}"
+
+
+def _outputs_text(event: StepSucceeded | StepReused) -> str:
+    text = ""
     if event.outputs:
-        line += ',"outputs":[' + ",".join([_stored_text(value) for value in event.outputs]) + "]"
+        text += ',"outputs":[' + ",".join([_stored_text(value) for value in event.outputs]) + "]"
     if event.missing:
-        line += ',"missing":[' + ",".join([quote(name) for name in event.missing]) + "]"
-    return line + _facts_and_end(event.facts, freed=event.freed)
+        text += ',"missing":[' + ",".join([quote(name) for name in event.missing]) + "]"
+    return text
 
 
 def _encode_failed(event: StepFailed, t: float) -> str:
@@ -171,6 +181,7 @@ _CLASSES: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(Event)}
 _ENCODERS: dict[type[Any], Callable[[Any, float], str]] = {cls: _encoder(cls) for cls in _CLASSES.values()} | {
     StepStarted: _encode_started,
     StepSucceeded: _encode_succeeded,
+    StepReused: _encode_reused,
     StepFailed: _encode_failed,
     SlotFreed: _encode_freed,
 }

@@ -10,11 +10,16 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from executor.errors import UnmetRequirement, UsageError
 from executor.workers import hygiene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ID_ALPHABET = frozenset("0123456789abcdef-")
 ID_LENGTH = 36
@@ -112,6 +117,11 @@ class RunFolder:
         return self.path / "alive.lock"
 
     @property
+    def control(self) -> Path:
+        """The FIFO through which the run's driver is asked to stop."""
+        return self.path / "control"
+
+    @property
     def live_marker(self) -> Path:
         """The file that is there from before the run's first event until after its last."""
         return self.home / "live" / self.run_id
@@ -119,6 +129,23 @@ class RunFolder:
     def lane_log(self, lane: int) -> Path:
         """What the steps on that lane wrote to stdout and stderr."""
         return self.path / f"lane-{lane}.log"
+
+    def made_at_ns(self) -> int:
+        """When the run was made, in nanoseconds since the epoch. Raises ``FileNotFoundError`` where it is gone."""
+        try:
+            return self.alive_lock.stat().st_mtime_ns
+        except FileNotFoundError:  # its driver died between making the folder and the lock
+            return self.path.stat().st_mtime_ns
+
+    def size_bytes(self) -> int:
+        """What the run takes on its disk; one look at each file."""
+        total = 0
+        for folder in (self.path, self.values):
+            with suppress(FileNotFoundError), os.scandir(folder) as files:
+                for file in files:
+                    with suppress(FileNotFoundError):
+                        total += file.stat(follow_symlinks=False).st_blocks * 512
+        return total
 
     def is_alive(self) -> bool:
         """Whether the run's driver lives."""
@@ -207,6 +234,27 @@ def _try_lock(fd: int, kind: int) -> bool:
     return True
 
 
+@contextmanager
+def held_run(folder: RunFolder) -> Iterator[None]:
+    """While somebody reads what a run that has ended left behind: nobody removes it.
+
+    Raises:
+        UsageError: it is being removed, or goes on.
+    """
+    try:
+        fd = hygiene.register(os.open(folder.alive_lock, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise UsageError(f"run {folder.run_id} is gone, or never began") from None
+    try:
+        if not _try_lock(fd, fcntl.LOCK_SH):
+            raise UsageError(
+                f"run {folder.run_id} goes on; wait for its end, or end it: executor cancel {folder.run_id[:8]}"
+            )
+        yield
+    finally:
+        hygiene.close(fd)
+
+
 def find_run(home: Path, name: str) -> RunFolder:
     """The folder of the run whose id is, or begins with, ``name``; the newest run for ``last``.
 
@@ -215,13 +263,13 @@ def find_run(home: Path, name: str) -> RunFolder:
     """
     runs = home / "runs"
     if name == "last":
-        newest = max(_ids(runs), key=lambda run_id: _made_at(runs / run_id), default=None)
+        newest = max(run_ids(home), key=lambda run_id: _made_at(runs / run_id), default=None)
         if newest is None:
             raise UsageError(f"there is no run in {home}")
         return RunFolder(runs / newest)
     if not name or len(name) > ID_LENGTH or not ID_ALPHABET.issuperset(name):
         raise UsageError(f"{name!r} is no run id: give the first characters of one (0-9, a-f and -), or 'last'")
-    found = [run_id for run_id in _ids(runs) if run_id.startswith(name)]
+    found = [run_id for run_id in run_ids(home) if run_id.startswith(name)]
     if not found:
         raise UsageError(f"there is no run {name!r} in {home}")
     if len(found) > 1:
@@ -229,18 +277,18 @@ def find_run(home: Path, name: str) -> RunFolder:
     return RunFolder(runs / found[0])
 
 
-def runs_in(home: Path) -> list[RunFolder]:
-    """The folders of all runs in a home folder, the newest first; one listing and one look at each."""
-    runs = home / "runs"
-    return [RunFolder(runs / run_id) for run_id in sorted(_ids(runs), key=lambda run_id: _made_at(runs / run_id))][::-1]
-
-
-def _ids(runs: Path) -> list[str]:
+def run_ids(home: Path) -> list[str]:
+    """The ids of all runs in a home folder, in no order; one listing."""
     try:
-        names = [path.name for path in runs.iterdir()]
+        names = os.listdir(home / "runs")  # noqa: PTH208  (names are all it needs)
     except FileNotFoundError:
         return []
-    return [name for name in names if len(name) == ID_LENGTH and ID_ALPHABET.issuperset(name)]
+    return [name for name in names if is_run_id(name)]
+
+
+def is_run_id(name: str) -> bool:
+    """Whether a text has the form of a whole run id."""
+    return len(name) == ID_LENGTH and ID_ALPHABET.issuperset(name)
 
 
 def _made_at(run: Path) -> int:

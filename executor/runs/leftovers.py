@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from executor.ledger import liveness
 from executor.runs.history import HistoryLost, HistoryUnreadable, HistoryWriter, read_history, read_last
-from executor.runs.home import ID_ALPHABET, ID_LENGTH, RunFolder, RunLock, lock_run
+from executor.runs.home import RunFolder, RunLock, is_run_id, lock_run
 from executor.scheduler.events import RunEnded, RunStarted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def look(home: Path) -> list[InterruptedRun]:
         return []
     found = []
     for name in sorted(names):
-        if len(name) != ID_LENGTH or not ID_ALPHABET.issuperset(name):
+        if not is_run_id(name):
             continue
         folder = RunFolder(home / "runs" / name)
         try:

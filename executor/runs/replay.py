@@ -7,12 +7,13 @@ next.
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
 from executor.authoring.tags import tagged_priority
 from executor.errors import UsageError
 from executor.plan.record import plan_from_record
-from executor.scheduler.events import RunStarted, Told
+from executor.scheduler.events import RunStarted, StepReused, Told
 from executor.scheduler.limits import Limits
 from executor.scheduler.scheduler import Scheduler
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
+    from executor.scheduler.events import Event
 
 TOLD: tuple[type, ...] = get_args(Told)
 
@@ -53,8 +55,15 @@ def replay(folder: RunFolder, *, until_s: float | None = None) -> Scheduler:
     if not isinstance(first, RunStarted):
         raise UsageError(f"run {folder.run_id} has no first event: its driver died before it began")
     scheduler = Scheduler(plan, read_limits(first), retries=first.retries, run_priority=run_priority(first.tags))
-    scheduler.start(began)
-    for t, event in events:
+    reused: list[StepReused] = []
+    rest: list[tuple[float, Event]] = []
+    for t, event in events:  # they follow the first event at once
+        if not isinstance(event, StepReused):
+            rest = [(t, event)]
+            break
+        reused.append(event)
+    scheduler.start(began, reused)
+    for t, event in chain(rest, events):
         if until_s is not None and t > until_s:
             break
         if isinstance(event, TOLD):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 from executor.plan.record import plan_to_record
 from executor.runs.claims import RunClaims
+from executor.runs.control import Control
 from executor.runs.driver import Driver
 from executor.runs.history import HistoryWriter
+from executor.runs.indexed import IndexedRun
 from executor.runs.leftovers import look, processes_of
 from executor.runs.notices import limit_notices
 from executor.runs.pools import leave_ledger, uses_pools
@@ -25,12 +27,13 @@ from executor.scheduler.events import RunEnded, RunNotice, RunStarted
 from executor.scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from executor.config.instance_file import RetentionSettings
     from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
-    from executor.scheduler.events import Event
+    from executor.scheduler.events import Event, StepReused
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
     from executor.workers.interface import Workers
@@ -50,11 +53,18 @@ def drive_run(
     clock: RunClock,
     client: LedgerClient | None,
     notices: Sequence[str],
+    reused: Sequence[StepReused] = (),
+    parent: str = "",
+    partial: bool = False,
+    origin: Mapping[str, object] | None = None,
+    retention: RetentionSettings | None = None,
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
 
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
+    ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again. ``retention`` says which
+    runs are removed at the end; None: none.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
@@ -63,18 +73,22 @@ def drive_run(
     signals = Signals(workers.interrupt)
     with ExitStack() as stack:
         stack.callback(signals.pass_on)
-        # in this order when anything goes wrong: no process, then no owner, then no lock
+        # in this order when anything goes wrong: no process, then no owner, then no lock, then a word in the index
+        after = stack.enter_context(ExitStack())
         stack.callback(lambda: lock.release(ended=ended))
         if client is not None:
             stack.callback(lambda: leave_ledger(client))
         stack.callback(lambda: workers.close(kill=True))
-        notices = [*map(str, look(folder.home)), *notices, *limit_notices(plan, limits)]
+        told = [*map(str, look(folder.home)), *notices, *limit_notices(plan, limits)]
         _write_plan(folder, plan)
         history = stack.enter_context(closing(HistoryWriter(folder.events)))
         scheduler = Scheduler(plan, limits, retries=retries, run_priority=run_priority(job.run_tags))
         claims = None
         if client is not None and uses_pools(plan):
             claims = RunClaims(client, folder, selector)
+        control = None
+        with suppress(OSError):  # no FIFOs here: signals still stop it
+            control = stack.enter_context(closing(Control(folder)))
         driver = Driver(
             plan=plan,
             scheduler=scheduler,
@@ -83,6 +97,7 @@ def drive_run(
             selector=selector,
             clock=clock,
             claims=claims,
+            control=control,
             on_event=on_event,
         )
         started = RunStarted(
@@ -99,11 +114,18 @@ def drive_run(
             tags=dict(job.run_tags),
             workers=workers.description,
             retries=retries,
+            parent=parent,
+            partial=partial,
+            origin=dict(origin or {}),
         )
+        indexed = IndexedRun(folder, started, retention)
+        after.callback(indexed.end)
+        if indexed.notice is not None:
+            told.append(indexed.notice)
         workers.await_ready()  # it got ready while all of the above was done
         with signals:
             try:
-                driver.run(signals, [started, *map(RunNotice, notices)])
+                driver.run(signals, [started, *reused, *map(RunNotice, told)])
             except BaseException:  # raised by the caller's on_event, or a mistake of ours
                 workers.close(kill=True)
                 driver.abandon()

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from executor.authoring.tags import normalized_tags, tagged_priority
 from executor.config.instance_file import read_instance_settings
-from executor.errors import ConfigError
+from executor.errors import ConfigError, UsageError
 from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
+from executor.plan.select import select_steps
 from executor.runs.home import make_run, open_home
 from executor.runs.pools import join_ledger, uses_pools
+from executor.runs.records import PARENT_TAG, ROOT_TAG
 from executor.runs.run import drive_run
 from executor.scheduler.limits import Limits
 from executor.workers.clock import RunClock
@@ -27,6 +29,7 @@ from executor.workers.selector import Selector
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from executor.authoring.jobs import JobDefinition
     from executor.authoring.ops import OpDefinition
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
     from executor.runs.home import RunLock
+    from executor.runs.reexecution import ReexecutionOptions
     from executor.runs.result import RunResult
+    from executor.runs.resume import Resumed
     from executor.scheduler.events import Event
     from executor.workers.launch import Launch
 
@@ -49,21 +54,38 @@ def start_run(
     selection: Selection,
     home: str | os.PathLike[str] | None,
     on_event: Callable[[Event, float], None] | None,
+    reexecution: ReexecutionOptions | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process.
 
     ``launch`` gives it worker processes, ``at_once`` at a time; None: its steps run in this process. The errors are
     those of ``execute_job``.
     """
-    plan = compile_job(job, selection=selection)
-    limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
-    notices = _replaced_limits(job, settings)
-    run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
-    tagged_priority("the run", run_tags)
     home_path = open_home(None if home is None else Path(home))
-    instance = read_instance_settings(home_path)
-    owner = new_owner()
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
+        held = stack.enter_context(ExitStack())
+        plan = compile_job(job)
+        partial, resumed = False, None
+        if reexecution is not None:
+            if selection is not None:
+                raise UsageError("a run that goes on from another has no selection; name the steps in step_selection")
+            resumed = held.enter_context(_going_on(plan, home_path, reexecution))
+            plan, partial = resumed.plan, resumed.partial
+        elif selection is not None:
+            whole = len(plan)
+            plan = select_steps(plan, selection)
+            partial = len(plan) < whole
+        limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
+        notices = _replaced_limits(job, settings)
+        given = normalized_tags("the run", tags)
+        run_tags = {**job.run_tags, **given}
+        if resumed is not None:
+            names = {key: resumed.tags[key] for key in (PARENT_TAG, ROOT_TAG)}
+            run_tags = {**job.run_tags, **resumed.tags, **given, **names}
+        tagged_priority("the run", run_tags)
+        instance = read_instance_settings(home_path)
+        owner = new_owner()
         lock = make_run(home_path)
         stack.callback(_forget, lock)
         locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
@@ -95,7 +117,7 @@ def start_run(
         workers.start()
         client, pool_notices = join_ledger(plan, lock.folder, owner, clock, instance.pools)
         stack.pop_all()
-    with closing(selector):
+    with held, closing(selector):
         result = drive_run(
             plan,
             limits,
@@ -106,10 +128,21 @@ def start_run(
             selector=selector,
             clock=clock,
             client=client,
-            notices=[*notices, *instance.notices, *pool_notices],
+            notices=[*(resumed.notices if resumed else ()), *notices, *instance.notices, *pool_notices],
+            reused=resumed.reused if resumed else (),
+            parent=resumed.parent if resumed else "",
+            partial=partial,
+            origin=origin or {},
+            retention=instance.retention,
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
+
+
+def _going_on(plan: Plan, home: Path, options: ReexecutionOptions) -> AbstractContextManager[Resumed]:
+    from executor.runs.resume import going_on
+
+    return going_on(plan, home, options)
 
 
 def _ops(plan: Plan) -> tuple[OpDefinition, ...]:

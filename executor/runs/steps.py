@@ -15,6 +15,7 @@ from executor.scheduler.events import (
     StepFailed,
     StepNotRun,
     StepReturned,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -77,6 +78,8 @@ class StepResult:
     attempts: tuple[AttemptResult, ...] = ()
     because: str | None = None  #: of a step that was skipped or not run: the output or step that decided it
     outputs: tuple[StoredValue, ...] = ()
+    missing: tuple[str, ...] = ()  #: optional outputs that it left out
+    reused_from: str | None = None  #: the earlier run in which it succeeded; None: it is of this run
 
     @property
     def success(self) -> bool:
@@ -138,7 +141,7 @@ _STATE_WORDS = {
 class _StepBuilder:
     """What is known of one step while its events are read."""
 
-    __slots__ = ("attempts", "because", "outputs", "state", "stopping")
+    __slots__ = ("attempts", "because", "missing", "outputs", "reused_from", "state", "stopping")
 
     def __init__(self) -> None:
         self.stopping = False  # somebody asked for the attempt that runs to stop
@@ -146,6 +149,8 @@ class _StepBuilder:
         self.attempts: list[AttemptResult] = []
         self.because: str | None = None
         self.outputs: tuple[StoredValue, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self.reused_from: str | None = None
 
 
 def collect_steps(timeline: Iterable[tuple[float, Event]], keys: Iterable[str] = ()) -> dict[str, StepResult]:
@@ -165,6 +170,8 @@ def collect_steps(timeline: Iterable[tuple[float, Event]], keys: Iterable[str] =
             attempts=tuple(step.attempts),
             because=step.because,
             outputs=step.outputs,
+            missing=step.missing,
+            reused_from=step.reused_from,
         )
         for key, step in builders.items()
     }
@@ -179,8 +186,11 @@ def _apply(step: _StepBuilder, t: float, event: Event) -> None:
             step.attempts.append(AttemptResult(number=event.attempt, started_at=t, facts=facts, waited=waited))
         case StepSucceeded():
             step.state = StepState.SUCCEEDED
-            step.outputs = event.outputs
+            step.outputs, step.missing = event.outputs, event.missing
             _end_attempt(step, t, event)
+        case StepReused():
+            step.state, step.reused_from = StepState.SUCCEEDED, event.run_id
+            step.outputs, step.missing = event.outputs, event.missing
         case StepFailed():
             # Whatever a step that was asked to stop fails with, it is the stopping that ended it.
             cancelled = step.stopping or event.error.kind == "cancelled"

@@ -15,6 +15,7 @@ from executor.scheduler.events import (
     StepCancelled,
     StepFailed,
     StepNotRun,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -70,6 +71,8 @@ class Summary:
                     self.failed[event.key] = event
             case StepWillRetry():
                 self.failed.pop(event.key, None)
+            case StepReused():
+                self._count("reused")
             case StepSkipped():
                 self._count("skipped")
             case StepNotRun():

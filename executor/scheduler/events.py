@@ -160,6 +160,18 @@ class Woke:
     derived: ClassVar[bool] = False
 
 
+@dataclass(slots=True)
+class StepReused:
+    """A step succeeded in an earlier run that this one goes on from, and does not run again. Told at the start."""
+
+    kind: ClassVar[str] = "step_reused"
+    derived: ClassVar[bool] = False
+    key: str
+    run_id: str  #: the run in which it ran
+    outputs: tuple[StoredValue, ...] = ()  #: with whole paths, since they lie in the folder of that run
+    missing: tuple[str, ...] = ()
+
+
 # --- derived ---------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +234,9 @@ class RunStarted:
     tags: dict[str, str] = field(default_factory=dict)
     workers: str = ""  #: which kind of worker, and why
     retries: bool = True
+    parent: str = ""  #: the run that this one was resumed from
+    partial: bool = False  #: it has only some of the steps of its job
+    origin: dict[str, object] = field(default_factory=dict)  #: the command that asked for it, to be asked again
 
 
 @dataclass(slots=True)
@@ -254,4 +269,4 @@ Told = (
     | Woke
 )
 Derived = StepWillRetry | StepSkipped | StepNotRun | StepCancelled
-Event = Told | Derived | RunStarted | RunNotice | RunEnded
+Event = Told | Derived | StepReused | RunStarted | RunNotice | RunEnded

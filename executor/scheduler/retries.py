@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from executor.authoring.retry import RetryPolicy
@@ -13,6 +13,13 @@ DEFAULT_REQUESTED_RETRIES = 1
 
 # A success carries no number for the jitter of the retry that a passed deadline makes of it: take the middle.
 NO_CHANCE = 0.5
+
+
+class Backoff(NamedTuple):
+    """Between two attempts of a step."""
+
+    since: float
+    due_at: float
 
 
 def retry_delay_s(policy: RetryPolicy | None, error: StepError, attempt: int, chance: float) -> float | None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from executor.scheduler.claims import Claims
 from executor.scheduler.commands import Command, Record, StartStep, StopStep
@@ -48,17 +48,17 @@ from executor.scheduler.limits import bind
 from executor.scheduler.order import start_order
 from executor.scheduler.outcomes import StepError
 from executor.scheduler.ready import ReadyQueue
-from executor.scheduler.retries import NO_CHANCE, retry_delay_s
+from executor.scheduler.retries import NO_CHANCE, Backoff, retry_delay_s
 from executor.scheduler.skips import LeftOut
 from executor.scheduler.states import MOVES, StepState
 from executor.scheduler.waits import DIGITS, RETRY, WaitClock, Waited
 from executor.scheduler.why import LimitUse, Why, full_limits, unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from executor.plan.plan import Plan
-    from executor.scheduler.events import Told
+    from executor.scheduler.events import StepReused, Told
     from executor.scheduler.limits import Limits
 
 Status = Literal["succeeded", "failed", "cancelled"]
@@ -67,13 +67,6 @@ WAITING, READY, CLAIMING = StepState.WAITING, StepState.READY, StepState.CLAIMIN
 RUNNING, BACKOFF = StepState.RUNNING, StepState.BACKOFF
 SUCCEEDED, FAILED, SKIPPED = StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED
 NOT_RUN, CANCELLED = StepState.NOT_RUN, StepState.CANCELLED
-
-
-class _Backoff(NamedTuple):
-    """Between two attempts of a step."""
-
-    since: float
-    due_at: float
 
 
 class Scheduler:
@@ -111,7 +104,7 @@ class Scheduler:
         self._due = DueTimes()
         self._holders: dict[int, int] = {}  #: step -> the attempt whose slot is not free
         self._stopping: dict[int, Literal["timed_out", "cancelled"]] = {}  #: running steps that were told to stop
-        self._backoffs: dict[int, _Backoff] = {}
+        self._backoffs: dict[int, Backoff] = {}
         self._retry_waits: dict[int, float] = {}  #: seconds of the backoff that a step which is ready came from
         self._because: dict[int, str] = {}  #: of skipped and not-run steps
         self._left_out: LeftOut | None = None  #: made when the first output is left out
@@ -119,10 +112,14 @@ class Scheduler:
 
     # --- what a driver calls -----------------------------------------------------------------------------------------
 
-    def start(self, now: float) -> list[Command]:
-        """Begin the run; call it once, first."""
+    def start(self, now: float, reused: Sequence[StepReused] = ()) -> list[Command]:
+        """Begin the run; call it once, first. ``reused`` are its steps that succeeded in an earlier run."""
         commands: list[Command] = []
         self._clock.advance(now, idle=False)
+        for event in reused:
+            self._move(self._index(event.key), SUCCEEDED)
+        for event in reused:  # only now: none of them is made ready by another
+            self._skip_below(self._index(event.key), event.missing, now, commands)
         for index, pending in enumerate(self._pending):
             if not pending and self._states[index] is WAITING:
                 self._make_ready(index, now)
@@ -260,7 +257,7 @@ class Scheduler:
             self._make_ready(index, now)
             return
         self._move(index, BACKOFF)
-        self._backoffs[index] = _Backoff(since=now, due_at=now + delay_s)
+        self._backoffs[index] = Backoff(since=now, due_at=now + delay_s)
         if event.freed:
             self._due.set(index, now + delay_s)
 

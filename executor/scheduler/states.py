@@ -27,7 +27,8 @@ S = StepState
 
 #: Every legal move. One that is missing here is a bug to raise, not a case to handle.
 MOVES: dict[StepState, frozenset[StepState]] = {
-    S.WAITING: frozenset({S.READY, S.SKIPPED, S.NOT_RUN, S.CANCELLED}),
+    # SUCCEEDED: in an earlier run, which this one goes on from
+    S.WAITING: frozenset({S.READY, S.SUCCEEDED, S.SKIPPED, S.NOT_RUN, S.CANCELLED}),
     S.READY: frozenset({S.CLAIMING, S.RUNNING, S.CANCELLED}),
     # READY: granted when the run had no room any more; the claim is parked. FAILED: nobody can grant it any more
     S.CLAIMING: frozenset({S.READY, S.RUNNING, S.FAILED, S.CANCELLED}),

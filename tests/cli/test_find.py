@@ -128,8 +128,6 @@ def test_a_module_without_jobs_and_assets_is_told_how_to_write_one(found) -> Non
         pick_job(found("x = 1"), None)
 
 
-def test_exactly_one_of_file_and_module_is_to_be_named() -> None:
-    with pytest.raises(UsageError, match=r"name the file with the job, or a module with -m$"):
-        find(None, None)
+def test_a_file_and_a_module_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="not both"):
         find("a.py", "b")

@@ -123,7 +123,9 @@ def test_a_step_without_what_it_reads_is_an_error_that_says_what_to_add(selectio
         compile_job(daily, selection=selection)
     text = str(caught.value)
     assert text.startswith(reads)
-    assert "which is not selected, and values of earlier runs are not read in this version; select too: " in text
+    assert (
+        "which is not selected (executor resume RUN --only STEP reads values of an earlier run); select too: " in text
+    )
     assert text.endswith(add)
 
 

@@ -103,6 +103,9 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "tags": st.dictionaries(TEXT, TEXT),
     "workers": TEXT,
     "message": TEXT,
+    "parent": TEXT,
+    "partial": st.booleans(),
+    "origin": st.dictionaries(TEXT, PLAIN | st.lists(PLAIN)),
     "status": st.sampled_from(["succeeded", "failed", "cancelled", "interrupted"]),
 }
 EVENTS = st.one_of(

@@ -16,6 +16,7 @@ from executor.scheduler.events import (
     StepFailed,
     StepNotRun,
     StepReturned,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -271,3 +272,38 @@ def test_no_step_may_move_against_the_table() -> None:
     scheduler.start(now=0.0)
     with pytest.raises(RuntimeError, match="step 'a' cannot go from running to skipped"):
         scheduler._move(0, StepState.SKIPPED)
+
+
+# --- what an earlier run has done ------------------------------------------------------------------------------------
+
+
+def test_a_step_of_an_earlier_run_does_not_start_and_what_reads_it_does() -> None:
+    scheduler = scheduler_of("load", step("clean", "load"), step("train", "clean"), step("end", "train"))
+    reused = [StepReused("load", "7f3a"), StepReused("clean", "7f3a")]
+    assert scheduler.start(0.0, reused) == [StartStep("train", 1)]
+    assert (scheduler.state("load"), scheduler.attempt("load")) == (StepState.SUCCEEDED, 0)
+    assert scheduler.handle(StepSucceeded("train", 1), 1.0) == [StartStep("end", 1)]
+    scheduler.handle(StepSucceeded("end", 1), 2.0)
+    assert scheduler.status == "succeeded"
+
+
+def test_a_step_of_an_earlier_run_holds_nothing_of_a_limit() -> None:
+    scheduler = scheduler_of("a", "b", "c", at_once=1)
+    assert scheduler.start(0.0, [StepReused("a", "7f3a"), StepReused("b", "7f3a")]) == [StartStep("c", 1)]
+
+
+def test_what_an_earlier_run_skipped_is_skipped_again() -> None:
+    scheduler = scheduler_of("load", step("train", "load"), step("end", "train"), "other")
+    commands = scheduler.start(0.0, [StepReused("load", "7f3a", (), ("result",))])
+    assert commands == [
+        Record(StepSkipped("train", "load.result")),
+        Record(StepSkipped("end", "train.result")),
+        StartStep("other", 1),
+    ]
+
+
+def test_a_run_of_which_everything_was_done_is_finished_when_it_begins() -> None:
+    scheduler = scheduler_of("load", step("train", "load"))
+    assert scheduler.start(0.0, [StepReused("train", "7f3a"), StepReused("load", "7f3a")]) == []
+    assert scheduler.finished
+    assert scheduler.status == "succeeded"

@@ -22,6 +22,7 @@ from executor.api import execute_job
 from executor.ledger.client import LedgerClient
 from executor.runs.history import HistoryUnreadable, read_history
 from executor.runs.home import RunFolder
+from executor.runs.index import find_runs, index_problems
 from executor.runs.leftovers import look
 from executor.runs.replay import replay
 from executor.scheduler.events import (
@@ -146,6 +147,8 @@ class EngineTorture(Torture):
     def _start_driver(self) -> None:
         self._next_seed += 1
         seed = self._setting.seed * 100_000 + self._next_seed
+        if not (settings := self._home / "executor.yaml").exists():  # the first: every history is read in the end
+            settings.write_text("retention:\n  runs: {max_count: null, max_days: null, max_gib: null}\n")
         environ = {**os.environ, "EXECUTOR_HOME": str(self._home), "PYTHONPATH": str(ROOT)}
         if self._random.random() < self._setting.crash:
             points = self._setting.crash_at or ",".join(self._random.sample(CRASHES, 2))
@@ -194,6 +197,8 @@ class EngineTorture(Torture):
     def _judge(self) -> Verdict:
         verdict = super()._judge()
         look(self._home)
+        find_runs(self._home)
+        verdict.errors += index_problems(self._home)
         for path in sorted(self._home.glob("runs/*/events.jsonl")):
             verdict.errors += faults_of(RunFolder(path.parent))
         return verdict

@@ -1,0 +1,126 @@
+"""``executor resume``: the job is found and run again as the earlier run was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from executor.runs.home import find_run
+from executor.runs.result import read_result
+
+PIPE = """
+from pathlib import Path
+from executor import job, op
+
+@op
+def load():
+    return 3
+
+@op
+def train(load):
+    if not Path("go").exists():
+        raise ValueError("no rows")
+    return load + 1
+
+@op
+def end(train):
+    return train
+
+@job
+def pipe():
+    end(train(load()))
+
+@job
+def other():
+    load()
+"""
+
+
+@pytest.fixture
+def failed(write, executor):
+    """A run that failed, in a folder with all that it needs to succeed now."""
+    write("pipe.py", PIPE)
+    ended = executor("run", "pipe.py", "--max-concurrent", "3", "--tag", "day=1")
+    assert ended.returncode == 1
+    return write("go", "")
+
+
+def test_a_run_is_gone_on_with_from_any_folder_as_it_was_asked_for(failed: Path, executor, tmp_path, own_home) -> None:
+    ended = executor("resume", "last", "--events", "events.jsonl", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert '"e":"step_reused"' in (tmp_path / "events.jsonl").read_text()
+    assert "1 step reused, 2 steps to run: train, end" in ended.stdout
+    assert "run succeeded after" in ended.stdout
+    assert ": 1 reused, 2 succeeded" in ended.stdout
+    result = read_result(find_run(own_home, "last"))
+    started = result.events[0]
+    assert (started.max_concurrent, started.tags["day"]) == (3, "1")
+    assert result.output_for_node("end") == 4
+    shown = executor("show", "last").stdout
+    assert f"goes on from: run {started.parent}" in shown
+    assert "load   reused     0" in shown
+    assert json.loads(executor("show", "last", "--json").stdout)["steps"]["load"]["reused_from"] == started.parent
+    listed = executor("runs").stdout.splitlines()
+    assert listed[0].endswith("resumed from")
+    assert listed[1].endswith(started.parent[:8])
+
+
+def test_an_option_that_is_given_now_comes_before_the_one_that_was_given_then(failed: Path, executor, own_home) -> None:
+    assert executor("resume", "last", "--max-concurrent", "2", "--from", "load").returncode == 0
+    result = read_result(find_run(own_home, "last"))
+    assert result.events[0].max_concurrent == 2
+    assert [step.reused_from for step in result.steps.values()] == [None] * 3
+    assert executor("resume", "last", "--only", "train").returncode == 0
+    assert read_result(find_run(own_home, "last")).events[0].max_concurrent == 2, "as that run was"
+
+
+def test_a_dry_run_says_what_would_run(failed: Path, executor, own_home) -> None:
+    ended = executor("resume", "last", "--dry-run")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, *steps = ended.stdout.splitlines()
+    assert first.endswith(": 1 step reused, 2 steps to run: train, end")
+    assert steps == ["  train", "  end"]
+    told = json.loads(executor("resume", "last", "--dry-run", "--json").stdout)
+    assert (told["reused"], told["runs"]) == (["load"], ["train", "end"])
+    assert len(list((own_home / "runs").iterdir())) == 1
+
+
+def test_mistakes_are_told_with_what_to_do(failed: Path, executor, own_home) -> None:
+    def said(*words: str) -> str:
+        ended = executor("resume", *words)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "Traceback" not in ended.stderr
+        return ended.stderr
+
+    assert "did you mean 'train'?" in said("last", "--from", "trian")
+    assert "--from and --only exclude each other" in said("last", "--from", "train", "--only", "end")
+    assert "--select is for new runs" in said("last", "--select", "train")
+    assert "has no job 'pip'; did you mean 'pipe'?" in said("last", "-j", "pip")
+    assert "there is no run 'abc'" in said("abc")
+    failed.parent.rename(failed.parent.with_name("moved"))
+    failed.parent.mkdir()
+    assert "there is no file 'pipe.py'" in said("last")
+
+
+def test_a_run_of_a_program_needs_to_be_told_where_its_job_is(write, executor) -> None:
+    write("pipe.py", PIPE)
+    write("program.py", "from pipe import pipe\n\npipe.execute(raise_on_error=False)\n")
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "program.py"], check=True)
+    write("go", "")
+    ended = executor("resume", "last")
+    assert ended.returncode == 2
+    assert "was not started by this command, so say where its job is: executor resume" in ended.stderr
+    assert executor("resume", "last", "-f", "pipe.py").returncode == 0
+
+
+def test_a_module_is_found_again(write, executor, tmp_path: Path) -> None:
+    write("shop/__init__.py", "")
+    write("shop/jobs.py", PIPE)
+    assert executor("run", "-m", "shop.jobs", "-j", "pipe").returncode == 1
+    write("go", "")
+    assert executor("resume", "last", cwd=tmp_path).returncode == 0
