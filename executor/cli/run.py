@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from executor.cli.find import Found, find, pick_job
-from executor.cli.options import EXIT_CODES, FAILED, INTERRUPTED, OK, run_config, run_options
+from executor.cli.options import EXIT_CODES, FAILED, INTERRUPTED, OK, layered_config, run_options
 from executor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from executor.authoring.jobs import JobDefinition
     from executor.cli.watch import Watch
+    from executor.config.layers import LayeredConfig
 
 EPILOG = f"""\b
 Examples:
   executor run pipeline.py
   executor run -m my_package.jobs -j nightly --max-concurrent 4
   executor run pipeline.py --tag-limit database=warehouse:1 --per-value-limit customer:2
+  executor run pipeline.py -c run.yaml -c more.yaml
   executor run pipeline.py --select '*train' --in-process
   executor run pipeline.py --dry-run
   executor run pipeline.py --json | jq .steps
@@ -50,6 +52,7 @@ def run_job(
     module: str | None,
     job_name: str | None,
     *,
+    config_files: Sequence[str],
     tags: Sequence[tuple[str, str]],
     selection: Sequence[str],
     dry_run: bool,
@@ -62,7 +65,7 @@ def run_job(
     """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command."""
     if as_json and events_file == "-":
         raise UsageError("--json and --events - both want stdout; give --events a file")
-    config = run_config(**limits)
+    config = layered_config(config_files, tags, **limits)
     found = find(file, module)
     job = pick_job(found, job_name)
     chosen = list(selection) or None
@@ -80,7 +83,7 @@ def run_job(
             events = "-" if events_file == "-" else stack.enter_context(_open_events(events_file))
         watch = Watch(open_home(), output=output, quiet=quiet, as_json=as_json, events=events)
         stack.callback(watch.close)
-        return _run(job, watch, _command(found, job, job_name), config=config, tags=dict(tags), selection=chosen)
+        return _run(job, watch, _command(found, job, job_name), config=config, selection=chosen)
 
 
 def _run(
@@ -88,15 +91,14 @@ def _run(
     watch: Watch,
     command: list[str],
     *,
-    config: dict[str, object],
-    tags: dict[str, str],
+    config: LayeredConfig | None,
     selection: list[str] | None,
 ) -> int:
     """Run the job and show it; the exit code. ``command`` is how to ask for it again."""
     from executor.api import execute_job
 
     result = execute_job(
-        job, run_config=config, tags=tags, selection=selection, raise_on_error=False, home=watch.home, on_event=watch
+        job, run_config=config, selection=selection, raise_on_error=False, home=watch.home, on_event=watch
     )
     watch.finish(result, command)
     if result.success:

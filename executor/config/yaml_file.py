@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Larger than anybody writes by hand, and small enough to be read in a moment.
 MOST_BYTES = 1 << 20
+# Values that aliases may add. A few lines of aliases of aliases can stand for more values than any memory holds.
+MOST_ALIASED = 10_000
+# No setting stands nearly so deep.
+MOST_DEPTH = 64
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -48,6 +52,11 @@ class YamlFile:
         mark = node.start_mark
         self._problems.append((mark.line, mark.column, f"{self.at(node)}: {text}"))
 
+    @property
+    def mistakes(self) -> tuple[tuple[int, int, str], ...]:
+        """Line and column, counted from 0, and the sentence of each mistake."""
+        return tuple(self._problems)
+
     def raise_if_any(self) -> None:
         """Raise all mistakes at once as one ``ConfigError``, in the order of their lines, where there are any."""
         if self._problems:
@@ -60,15 +69,27 @@ class YamlFile:
             ConfigError: it cannot be read, or is no YAML.
         """
         try:
-            data = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise ConfigError([f"{self.path} cannot be read: {error.strerror}"]) from error
         if len(data) > MOST_BYTES:
-            raise ConfigError([f"{self.path} has {len(data)} bytes; settings are read from at most {MOST_BYTES}"])
+            line = data.count(b"\n") + 1
+            raise ConfigError([f"{self.path}:{line}: goes on after {MOST_BYTES} bytes, and no settings are so large"])
         import yaml
 
+        from executor.config.yaml_composer import BoundedLoader, TooMuch
+
         try:
-            return yaml.compose(data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+            return yaml.compose(data.decode("utf-8-sig"), Loader=BoundedLoader)
+        except TooMuch as error:
+            mark = error.mark
+            raise ConfigError([f"{self.path}:{mark.line + 1}:{mark.column + 1}: {error}"]) from error
+        except yaml.reader.ReaderError as error:
+            text = data.decode("utf-8-sig")
+            line = text.count("\n", 0, error.position) + 1
+            character = f"the character U+{error.character:04X}" if isinstance(error.character, int) else "what"
+            raise ConfigError([f"{self.path}:{line}: {character} cannot stand in YAML; remove it"]) from error
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
             raise ConfigError([f"{self.path}:{line}: is not UTF-8 text; save it as UTF-8"]) from error
@@ -79,8 +100,6 @@ class YamlFile:
             raise ConfigError([f"{where}: is not YAML: {said}"]) from error
         except yaml.YAMLError as error:
             raise ConfigError([f"{self.path}: is not YAML: {str(error).splitlines()[0]}"]) from error
-        except RecursionError:
-            raise ConfigError([f"{self.path}: is nested too deeply to be read"]) from None
 
     def mapping(self, node: Node, what: str) -> dict[str, Entry]:
         """The entries of a mapping by key, for a node that should be one; empty where it is null or something else.

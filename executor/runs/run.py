@@ -25,7 +25,7 @@ from executor.scheduler.events import RunEnded, RunNotice, RunStarted
 from executor.scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from executor.scheduler.events import Event
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
-    from executor.workers.interface import Workers
+    from executor.workers.interface import InputValue, Workers
     from executor.workers.job import WorkerJob
     from executor.workers.selector import Selector
 
@@ -50,11 +50,13 @@ def drive_run(
     clock: RunClock,
     client: LedgerClient | None,
     notices: Sequence[str],
+    configs: Mapping[int, InputValue],
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
 
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
+    ``configs`` are the inputs with the config of steps, by step index.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
@@ -81,6 +83,7 @@ def drive_run(
             selector=selector,
             clock=clock,
             claims=claims,
+            configs=configs,
             on_event=on_event,
         )
         started = RunStarted(

@@ -14,6 +14,7 @@ from executor.config.instance_file import read_instance_settings
 from executor.errors import ConfigError
 from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
+from executor.runs.configs import config_inputs, write_config
 from executor.runs.home import make_run, open_home
 from executor.runs.pools import join_ledger, uses_pools
 from executor.runs.run import drive_run
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from executor.authoring.jobs import JobDefinition
     from executor.authoring.ops import OpDefinition
+    from executor.authoring.resolve import ResolvedConfig
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 def start_run(
     job: JobDefinition,
-    settings: ExecutorSettings,
+    config: ResolvedConfig,
     launch: Launch | None,
     at_once: int,
     *,
@@ -56,6 +58,8 @@ def start_run(
     those of ``execute_job``.
     """
     plan = compile_job(job, selection=selection)
+    config.require(step.key for step in plan.steps)
+    settings = config.settings
     limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
     notices = _replaced_limits(job, settings)
     run_tags = {**job.run_tags, **normalized_tags("the run", tags)}
@@ -66,6 +70,7 @@ def start_run(
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
         lock = make_run(home_path)
         stack.callback(_forget, lock)
+        write_config(lock.folder.config, config)
         locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
         worker_job = WorkerJob(
             lock.folder.run_id,
@@ -107,6 +112,7 @@ def start_run(
             clock=clock,
             client=client,
             notices=[*notices, *instance.notices, *pool_notices],
+            configs=config_inputs(plan, config),
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}
