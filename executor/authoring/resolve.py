@@ -256,10 +256,10 @@ class _Ops:
         if data is None:
             return
         if op.config is None:
-            problems.add_key(
+            problems.add_at(
                 (*path, "config"),
-                f"{op.label} takes no config",
-                "; annotate a parameter of its function with a class of executor.Config, or give config_schema=",
+                f"{op.label} takes no config; annotate a parameter of its function with a class of executor.Config, "
+                "or give config_schema=",
             )
             return
         found[key] = (data, (*path, "config"))

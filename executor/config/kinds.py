@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.config.check import as_number
 from executor.config.problems import Problems, json_text, nearest, quoted
-from executor.config.secrets import SecretText
+from executor.config.secrets import MASK, SecretText
 
 if TYPE_CHECKING:
     import enum
@@ -90,7 +90,7 @@ class Plain:
         return ABSENT
 
     def _hint(self, value: Any, path: Path, problems: Problems) -> str:
-        if problems.shown(path, value) == "***":  # what to write would show it
+        if problems.shown(path, value).startswith(MASK):  # what to write would show it
             return ""
         if self.type is str and isinstance(value, int | float):
             text = problems.shown(path, value)

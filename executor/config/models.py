@@ -106,9 +106,7 @@ class ModelKind:
         item = _at(value, inner)
         shown = problems.shown(where, item)
         if kind in WORDS:
-            hint = f"; write it with quotes: {quoted(shown)}" if _is_number_for_text(kind, item, shown) else ""
-            if isinstance(item, str) and shown != MASK and WORDS[kind].endswith("number") and _is_number(item):
-                hint = f"; write it without quotes: {item}"
+            hint = "" if shown.startswith(MASK) else _hint(kind, item, shown)
             text = f"{shown} is not {WORDS[kind]}{hint}"
         elif kind in {"literal_error", "enum"}:
             expected = error.get("ctx", {}).get("expected", "")
@@ -119,6 +117,7 @@ class ModelKind:
             text = f"{shown} is not accepted by {self._model.__name__}"  # its own words may show the value
         else:
             message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+            message = message.replace("Input should", "it should").replace("Value should", "it should")
             text = f"{shown} is not allowed: {message[:1].lower()}{message[1:]}" if inner else message
         told.setdefault(where, []).append(text)
 
@@ -219,9 +218,10 @@ def _at(value: Any, path: Path) -> Any:
     return value
 
 
-def _is_number(text: str) -> bool:
-    return not isinstance(as_number(text), str)
-
-
-def _is_number_for_text(kind: str, value: Any, shown: str) -> bool:
-    return kind == "string_type" and isinstance(value, int | float) and not isinstance(value, bool) and shown != MASK
+def _hint(kind: str, value: Any, shown: str) -> str:
+    """How to write a value of the wrong type so that it has the right one."""
+    if kind == "string_type" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"; write it with quotes: {quoted(shown)}"
+    if isinstance(value, str) and WORDS[kind].endswith("number") and not isinstance(as_number(value), str):
+        return f"; write it without quotes: {value}"
+    return ""

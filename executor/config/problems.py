@@ -170,9 +170,12 @@ class Problems:
 
     def shown(self, path: Path, value: object) -> str:
         """A value as its author wrote it, unless it is a secret."""
-        if isinstance(value, SecretText) or is_secret_path(path) or has_secret(value):
-            return MASK if not isinstance(value, Mapping | list | tuple) else f"a {kind_word(value)}"
         layer = self.layer(path)
+        if isinstance(value, SecretText) or is_secret_path(path) or has_secret(value):
+            if isinstance(value, Mapping | list | tuple):
+                return f"a {kind_word(value)}"
+            variable = layer.words.get(path, "").partition(" (")[0] if layer is not None else ""
+            return f"{MASK} ({variable})" if variable else MASK
         place = layer.values.get(path) if layer is not None else None
         if place is None or place.text is None:
             text = self.literal(masked(value) if isinstance(value, Mapping) else value, path)
