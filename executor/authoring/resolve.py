@@ -79,7 +79,7 @@ def resolve(job: JobDefinition, run_config: object = None, *, part_of_job: bool 
     given = (*layers_of(job.config, f"the config of {job.owner}"), *of_run)
     problems = Problems()
     for layer in given:
-        if layer.mistakes:
+        if layer.file is not None:
             problems.add_from_file(layer)
     layers = [expanded(layer, problems) for layer in given]
     body = job.body if job.is_met else None  # without its assets it can be checked, and cannot be run

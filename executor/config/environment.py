@@ -16,6 +16,8 @@ from executor.config.secrets import SecretText
 from executor.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from executor.config.layers import Layer, Path
     from executor.config.problems import Problems
 
@@ -65,7 +67,7 @@ class _Expansion:
         # the config of an op is never a variable itself: a config class may have the one field `env`
         name = reference(value) if path and path[-1] != "config" else None
         if name is not None:
-            return self._read(name, None, path)
+            return self._variable(name, path)
         if isinstance(value, Mapping):
             return {key: self.read(item, (*path, key)) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -75,34 +77,51 @@ class _Expansion:
         return value
 
     def _text(self, text: str, path: Path) -> str:
-        """Text with the values of the variables in it; ``$${`` stands for ``${``."""
-        found = False
+        """Text with the values of the variables in it."""
+        names: list[str] = []
+        found = filled(text, lambda said: self._problems.add_unread(path, said), names)
+        if not names:
+            return found
+        self._say(", ".join(names), path)
+        return SecretText(found)
 
-        def replaced(match: re.Match[str]) -> str:
-            nonlocal found
-            if match[1]:
-                return match[0][1:]
-            inside = _INSIDE.fullmatch(match[2])
-            if inside is None:
-                self._problems.add_unread(
-                    path, f"{match[0]} names no environment variable; write ${{NAME}} or ${{NAME:-default}}, or $${{"
-                )
-                return ""
-            found = True
-            return self._read(inside[1], inside[2], path)
+    def _variable(self, name: str, path: Path) -> str:
+        self._say(name, path)
+        in_file = self._layer.file is not None
+        return SecretText(variable(name, None, lambda said: self._problems.add_unread(path, said), in_file=in_file))
 
-        text = _IN_TEXT.sub(replaced, text)
-        return SecretText(text) if found else text
-
-    def _read(self, name: str, default: str | None, path: Path) -> str:
+    def _say(self, names: str, path: Path) -> None:
         place = self._layer.origin(path)
-        self.words[path] = f"environment variable {name}" + (f" ({place})" if place else "")
-        value = os.environ.get(name) or default  # as a shell's ${NAME:-default}: empty is as good as not set
-        if value is None:
-            value = os.environ.get(name)
-        if value is None:
-            hint = f", or write a default: ${{{name}:-...}}" if self._layer.file is not None else ""
-            near = did_you_mean(name, os.environ, quote='"')
-            self._problems.add_unread(path, f"the environment variable {name} is not set; set it{hint}{near}")
-            return SecretText()
-        return SecretText(value)
+        self.words[path] = f"environment variable {names}" + (f" ({place})" if place else "")
+
+
+def filled(text: str, fail: Callable[[str], None], names: list[str]) -> str:
+    """Text with the values of variables in place of each ``${VAR}``; ``$${`` stands for ``${``.
+
+    What is wrong goes to ``fail``, and the names of the variables that were read to ``names``.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[0][1:]
+        inside = _INSIDE.fullmatch(match[2])
+        if inside is None:
+            fail(f"{match[0]} names no environment variable; write ${{NAME}} or ${{NAME:-default}}, or $${{")
+            return ""
+        names.append(inside[1])
+        return variable(inside[1], inside[2], fail, in_file=True)
+
+    return _IN_TEXT.sub(value, text)
+
+
+def variable(name: str, default: str | None, fail: Callable[[str], None], *, in_file: bool) -> str:
+    """The value of a variable; the default where it is empty or not set. One that is not set and has none fails."""
+    value = os.environ.get(name) or default
+    if value is None:
+        value = os.environ.get(name)
+    if value is None:
+        hint = f", or write a default: ${{{name}:-...}}" if in_file else ""
+        near = did_you_mean(name, os.environ, quote='"')
+        fail(f"the environment variable {name} is not set; set it{hint}{near}")
+        return ""
+    return value

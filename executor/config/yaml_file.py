@@ -97,6 +97,8 @@ class YamlFile:
             mark = error.problem_mark or error.context_mark
             where = f"{self.path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else str(self.path)
             said = " ".join(filter(None, [error.problem, error.context]))
+            if mark is not None and "${" in data.decode("utf-8-sig").splitlines()[mark.line]:
+                said += '; between { } and [ ] write it in quotes: "${VAR}"'
             raise ConfigError([f"{where}: is not YAML: {said}"]) from error
         except yaml.YAMLError as error:
             raise ConfigError([f"{self.path}: is not YAML: {str(error).splitlines()[0]}"]) from error
@@ -127,6 +129,9 @@ class YamlFile:
 
         ``hint`` says what to write, and follows a semicolon.
         """
+        variable = self._variable(node)
+        if variable is not None:
+            return self._number_of(node, *variable, least=least, most=most, hint=hint)
         text = node.value if node.id == "scalar" else ""
         digits = re.fullmatch(r"[+-]?\d+", text)
         if digits and node.tag == _TEXT_TAG:
@@ -137,6 +142,35 @@ class YamlFile:
             return int(text)
         else:
             self.add(node, f"{shown(node)} is not {'allowed' if digits else 'a whole number'}; {hint}")
+        return None
+
+    def _variable(self, node: Node) -> tuple[str, str | None] | None:
+        """For ``${VAR}`` or ``{env: VAR}``: what it names, and its value, None where that is a mistake; else None."""
+        from executor.config.environment import filled, reference, variable
+
+        before = len(self._problems)
+        if node.id == "scalar" and "${" in node.value:
+            names: list[str] = []
+            value = filled(node.value, lambda said: self.add(node, said), names)
+            said = ", ".join(names)
+        elif node.id == "mapping" and all(key.id == value.id == "scalar" for key, value in node.value):
+            name = reference({key.value: value.value for key, value in node.value})
+            if name is None:
+                return None
+            value, said = variable(name, None, lambda text: self.add(node, text), in_file=True), name
+        else:
+            return None
+        return said, value if len(self._problems) == before else None
+
+    def _number_of(
+        self, node: Node, names: str, text: str | None, *, least: int, most: int | None, hint: str
+    ) -> int | None:
+        """The number that the value of a variable is, else None and a mistake. The value itself is not shown."""
+        if text is None:
+            return None
+        if re.fullmatch(r"[+-]?\d+", text) and int(text) >= least and (most is None or int(text) <= most):
+            return int(text)
+        self.add(node, f"the environment variable {names} is no number that can stand here; {hint}")
         return None
 
 

@@ -142,6 +142,7 @@ WRONG = [
     Wrong("tags: {team: !!python/name:os.system x}", "is not read; leave it out"),
     Wrong("execution: [config", "is not YAML"),
     Wrong("execution:\n\tconfig: {}", "is not YAML"),
+    Wrong("execution: {config: {max_concurrent: ${WORKERS}}}", "write it in quotes"),
     Wrong("tags: {a: &a [*a]}", "stands inside of what it means"),
     Wrong(MANY_ALIASES, "stand for more than 10000 values"),
     Wrong("[1, 2]", "a run config looks like"),
