@@ -22,7 +22,7 @@ class Config(BaseModel):
     of pydantic's ``SecretStr``, are masked when an object is shown.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """What pydantic shows of an object, with a mask in place of secrets."""
@@ -33,4 +33,4 @@ class Config(BaseModel):
 class PermissiveConfig(Config):
     """A ``Config`` that also takes keys that are no fields; they are attributes of the object."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")

@@ -234,7 +234,7 @@ def _right_place(
     first = next(iter(misplaced))
     lines = written({"execution": {"config": settings}}, problems, first)
     verb = "is" if len(misplaced) == 1 else "are"
-    text = f"{said} {verb} not read there; settings of the executor stand under execution.config. Write:\n{lines}"
+    text = f"{said} {verb} not read there; the executor's settings stand under execution.config. Write:\n{lines}"
     if problems.in_yaml(first):
         problems.add_at(first, text)
     else:

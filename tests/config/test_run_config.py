@@ -42,7 +42,7 @@ def test_a_setting_at_the_top_is_an_error_with_the_lines_to_write() -> None:
     _, found = read({"tag_concurrency_limits": [{"key": "database", "limit": 1}]})
     (problem,) = found
     said, _, lines = problem.partition("\n")
-    assert said.startswith('"tag_concurrency_limits" is not read there; settings of the executor stand under')
+    assert said.startswith('"tag_concurrency_limits" is not read there; the executor\'s settings stand under')
     assert lines.splitlines() == [
         "{",
         '    "execution": {',
