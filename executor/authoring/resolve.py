@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from executor.authoring.asset_graph import AssetGraph
+from executor.authoring.asset_graph import AssetGraph, Made
 from executor.authoring.executors import multiprocess_executor
 from executor.authoring.ops import OpDefinition
 from executor.authoring.tags import normalized_tags
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from executor.config.settings import ExecutorSettings
 
     Body = GraphDefinition | AssetGraph
+
+
+# Of a job that is larger, the nearest name is looked for among the first: comparing takes microseconds for each.
+MOST_NAMES = 5_000
 
 
 class OpSetting(NamedTuple):
@@ -197,7 +202,7 @@ class _Ops:
             where = (*path, name)
             node = named(body, str(name))
             if node is None:
-                self._problems.unknown(where, [prefix + known for known in names(body)], what="op")
+                self._problems.unknown(where, [prefix + known for known in islice(names(body), MOST_NAMES)], what="op")
                 continue
             key, definition = prefix + node[0], node[1]
             if section is None:
@@ -285,10 +290,12 @@ def named(body: Body, name: str) -> tuple[str, Any] | None:
     it is. Inner ops also have their names with dots, and assets theirs with ``__`` for a slash, as in Dagster.
     """  # noqa: D205  (two lines that are one sentence)
     if isinstance(body, AssetGraph):
-        for asset in body.assets:
-            key = str(asset.step_key)
-            if name in {key, key.replace("/", "__"), *asset.selection_names}:
-                return key, asset.node
+        by_text: Mapping[str, Made] = body.made  # type: ignore[assignment]  # an asset's key is text, and equal to it
+        made = by_text.get(name) or by_text.get(name.replace("__", "/"))
+        assets = [body.assets[made.position]] if made is not None else body.assets
+        for asset in assets:
+            if made is not None or name == asset.step_key:  # a step that makes several assets has a name of its own
+                return str(asset.step_key), asset.node
     elif name in body.nodes:
         return name, body.nodes[name].definition
     first, dot, rest = name.partition(".")
@@ -298,6 +305,6 @@ def named(body: Body, name: str) -> tuple[str, Any] | None:
     return None
 
 
-def names(body: Body) -> list[str]:
+def names(body: Body) -> Iterable[str]:
     """The names that config can be given for."""
-    return [str(asset.step_key) for asset in body.assets] if isinstance(body, AssetGraph) else list(body.nodes)
+    return (str(asset.step_key) for asset in body.assets) if isinstance(body, AssetGraph) else body.nodes
