@@ -95,7 +95,7 @@ def resolve(job: JobDefinition, run_config: object = None, *, part_of_job: bool 
     ops = _Ops(body, layers, problems)
     if body is not None:
         ops.read(merged(part.ops for part in found))
-    if not part_of_job:
+    if not part_of_job and all(layer.is_read for layer in layers):  # what is missing may stand in a file with a mistake
         for lacking in ops.missing.values():
             problems.take(lacking)
     problems.raise_if_any()
@@ -253,6 +253,7 @@ class _Ops:
                 end = f"; it is said in the code: @op({name}=...) or @asset({name}=...)"
                 problems.add_key((*path, name), f"{quoted(name)} is not read there", end)
             else:
+                self._misplaced.add(key)  # it may be meant to be the config
                 problems.unknown((*path, name), ["config", *known])
         for name in ("inputs", "outputs"):
             if section.get(name):

@@ -54,7 +54,8 @@ def _read(path: FilePath) -> Layer:
     try:
         document = file.read()
     except ConfigError as error:
-        return Layer({}, str(path), str(path), mistakes=tuple((-1, 0, text) for text in error.problems))
+        mistakes = tuple((-1, 0, text) for text in error.problems)
+        return Layer({}, str(path), str(path), mistakes=mistakes, is_read=False)
     reader = _Reader(file)
     data = {} if document is None else reader.data(document, ())
     return Layer(

@@ -50,6 +50,7 @@ class Layer:
     values: Mapping[Path, Place] = field(default_factory=dict)  #: places of values; of a file
     words: Mapping[Path, str] = field(default_factory=dict)  #: what set a value, where that is no key: ``--select``
     mistakes: tuple[tuple[int, int, str], ...] = ()  #: of a file that is read as far as possible: line, column, text
+    is_read: bool = True  #: False: it is a file that says nothing, because it could not be read at all
 
     def has(self, path: Path) -> bool:
         """Whether something stands at ``path``."""

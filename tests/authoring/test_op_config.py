@@ -107,6 +107,18 @@ def test_required_config_that_nobody_gave_is_a_mistake_and_that_of_a_step_left_o
         ops.everything.execute_in_process(selection="load")
 
 
+def test_what_is_missing_is_not_told_where_it_may_be_meant_by_another_mistake(tmp_path: Path) -> None:
+    assert problems(ops.load_only, {"ops": {"load": {"confg": {"rows": 3}}}}) == [
+        'ops.load: unknown key "confg"; did you mean "config"?'
+    ]
+    assert len(problems(ops.load_only, {"ops": {"load": {"rows": 3}}})) == 1
+    from executor.config.config_files import read_files
+    from executor.config.layers import LayeredConfig
+
+    not_there = LayeredConfig(read_files([tmp_path / "nothing.yaml"]))
+    assert problems(ops.load_only, not_there) == [f"{tmp_path}/nothing.yaml cannot be read: No such file or directory"]
+
+
 def test_defaults_need_no_config() -> None:
     result = ops.several.execute_in_process()
     assert result.output_for_node("with_default") == 7
