@@ -12,7 +12,7 @@ from executor.config.environment import expanded, has_reference
 from executor.config.layers import Layer, layers_of
 from executor.config.problems import Problems
 from executor.config.run_config import ExecutorPart, sections, unwrapped
-from executor.config.secrets import as_plain, masked
+from executor.config.secrets import as_plain, masked, without_secrets
 from executor.config.settings import ExecutorSettings
 from executor.errors import ConfigError, DefinitionError
 
@@ -170,7 +170,8 @@ class ExecutorDefinition:
                     own = configured.function(plain) if configured.takes_config else configured.function()
                 except Exception as error:  # noqa: BLE001  (the user's function may raise anything)
                     given_to_it = f"; it was given {masked(config)!r}" if configured.takes_config else ""
-                    problems.add(path, f"the function raised {type(error).__name__}: {error}{given_to_it}")
+                    said = without_secrets(str(error), config)
+                    problems.add(path, f"the function raised {type(error).__name__}: {said}{given_to_it}")
                     return
                 config = {key: value for key, value in config.items() if key in SETTINGS}
             label = f"{configured.where} ({path[0]})"

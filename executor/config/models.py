@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from executor.config.check import as_number
 from executor.config.problems import nearest, quoted
-from executor.config.secrets import MASK, SecretText, as_plain, is_secret_path
+from executor.config.secrets import MASK, SecretText, as_plain, without_secrets
 from executor.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -67,11 +67,17 @@ class ModelKind:
         errors = self._errors(value)
         if errors and (read := _read_texts(value, errors)) is not value:
             value, errors = read, self._errors(read)
-        told: dict[Path, list[str]] = {}
+        wrong: dict[Path, list[str]] = {}  # what a value is not, by its place: of the members of a union several
         for error in errors:
-            self._tell(error, value, path, problems, told)
-        for where, texts in told.items():
-            problems.add(where, " or ".join(dict.fromkeys(texts)))
+            if error["type"] in WORDS:
+                wrong.setdefault(_within(value, error["loc"]), []).append(error["type"])
+            else:
+                self._tell(error, value, path, problems)
+        for inner, kinds in wrong.items():
+            shown, item = problems.shown((*path, *inner), _at(value, inner)), _at(value, inner)
+            hint = "" if shown.startswith(MASK) or len(kinds) > 1 else _hint(kinds[0], item, shown)
+            words = " or ".join(dict.fromkeys(WORDS[kind] for kind in kinds))
+            problems.add((*path, *inner), f"{shown} is not {words}{hint}")
         return value
 
     def _errors(self, value: Any) -> list[Any]:
@@ -88,11 +94,12 @@ class ModelKind:
             else:
                 self._model.model_validate_json(text, strict=True)
         except ValidationError as error:
-            return error.errors(include_url=False, include_context=True, include_input=False)
+            found = error.errors(include_url=False, include_context=True, include_input=False)
+            return [one for one in found if not _is_seconds(one, value)]
         return []
 
-    def _tell(self, error: Any, value: Any, path: Path, problems: Problems, told: dict[Path, list[str]]) -> None:
-        """Keep one of pydantic's errors; those of the members of a union come together under their path."""
+    def _tell(self, error: Any, value: Any, path: Path, problems: Problems) -> None:
+        """Keep one of pydantic's errors."""
         kind, inner = error["type"], _within(value, error["loc"])
         where = (*path, *inner)
         if kind == "extra_forbidden":
@@ -105,28 +112,32 @@ class ModelKind:
             return
         item = _at(value, inner)
         shown = problems.shown(where, item)
-        if kind in WORDS:
-            hint = "" if shown.startswith(MASK) else _hint(kind, item, shown)
-            text = f"{shown} is not {WORDS[kind]}{hint}"
-        elif kind in {"literal_error", "enum"}:
+        if kind in {"literal_error", "enum"}:
             expected = error.get("ctx", {}).get("expected", "")
             names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
             hint = nearest(item, names) if isinstance(item, str) else ""
             text = f"{shown} is not one of {expected}{hint}"
-        elif kind in {"value_error", "assertion_error"} and is_secret_path(where):
-            text = f"{shown} is not accepted by {self._model.__name__}"  # its own words may show the value
         else:
-            message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+            message = (
+                without_secrets(str(error["msg"]), value)
+                .removeprefix("Value error, ")
+                .removeprefix("Assertion failed, ")
+            )
             message = message.replace("Input should", "it should").replace("Value should", "it should")
             text = f"{shown} is not allowed: {message[:1].lower()}{message[1:]}" if inner else message
-        told.setdefault(where, []).append(text)
+        problems.add(where, text)
 
     def _properties_at(self, inner: Path) -> dict[str, Any]:
         """The fields of the model that stands at that path inside, by name, as JSON Schema has them."""
-        schema = self._model.model_json_schema()
+        try:
+            schema = self.json_schema()
+        except DefinitionError:
+            return {}
         definitions, found = schema.get("$defs", {}), schema
         for part in inner:
-            found = found.get("items", {}) if isinstance(part, int) else found.get("properties", {}).get(part, {})
+            more = found.get("additionalProperties")
+            inside = found.get("properties", {}).get(part, more if isinstance(more, dict) else {})
+            found = found.get("items", {}) if isinstance(part, int) else inside
             reference = found.get("$ref") or next((i["$ref"] for i in found.get("anyOf", []) if "$ref" in i), None)
             if reference:
                 found = definitions.get(reference.rpartition("/")[2], {})
@@ -216,6 +227,12 @@ def _at(value: Any, path: Path) -> Any:
     for part in path:
         value = value[part]
     return value
+
+
+def _is_seconds(error: Any, value: Any) -> bool:
+    """Whether it is only that a duration was given as a number, which is seconds to pydantic where it is not strict."""
+    given = _at(value, _within(value, error["loc"]))
+    return error["type"] == "time_delta_type" and isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def _hint(kind: str, value: Any, shown: str) -> str:

@@ -178,12 +178,13 @@ class Problems:
             return f"{MASK} ({variable})" if variable else MASK
         place = layer.values.get(path) if layer is not None else None
         if place is None or place.text is None:
-            text = self.literal(masked(value) if isinstance(value, Mapping) else value, path)
+            text = self.literal(value, path)
             return text if len(text) <= MOST_SHOWN else f"a {kind_word(value)}"
         return quoted(place.text) if isinstance(value, str) else place.text
 
     def literal(self, value: object, path: Path = ()) -> str:
-        """How to write ``value`` where ``path`` stands: as Python, or as YAML on one line."""
+        """How to write ``value`` where ``path`` stands: as Python, or as YAML on one line. Secrets in it are masked."""
+        value = masked(value)
         return flow(value) if self.in_yaml(path) else repr(value)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.check import KINDS, SETTINGS, ExecutorKind
 from executor.config.problems import Problems, python_lines, quoted, yaml_lines
+from executor.config.secrets import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +190,7 @@ def _wrong_section(
         inside: Any = {name: value}
         for part in reversed(SHARED[name]):
             inside = {part: inside}
-        lines = "\n".join(yaml_lines(inside))
+        lines = "\n".join(yaml_lines(masked(inside)))
         problems.add_key(
             path,
             f"{quoted(name)} is not read there",
@@ -243,7 +244,5 @@ def _right_place(
 
 def written(config: Mapping[str, Any], problems: Problems, path: Path) -> str:
     """A config as lines to paste: YAML into a file, Python otherwise."""
-    from executor.config.secrets import masked
-
     shown = masked(config)
     return "\n".join(yaml_lines(shown) if problems.in_yaml(path) else python_lines(shown))

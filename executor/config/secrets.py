@@ -73,3 +73,24 @@ def as_plain(data: Any) -> Any:
     if isinstance(data, tuple) and type(data) is tuple:
         return tuple([as_plain(value) for value in data])
     return str.__str__(data) if isinstance(data, SecretText) else data
+
+
+# A shorter one is part of too many words.
+LEAST_SECRET = 4
+
+
+def without_secrets(text: str, data: Any) -> str:
+    """A text of somebody else's about ``data``, with a mask in place of every secret of it."""
+    for secret in _secret_texts(data, secret=False):
+        if len(secret) >= LEAST_SECRET:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def _secret_texts(data: Any, *, secret: bool) -> list[str]:
+    if isinstance(data, Mapping):
+        return [t for key, item in data.items() for t in _secret_texts(item, secret=secret or is_secret_name(key))]
+    if isinstance(data, list | tuple):
+        return [text for item in data for text in _secret_texts(item, secret=secret)]
+    is_one = isinstance(data, SecretText) or (secret and isinstance(data, str | int | float))
+    return [str(data)] if is_one else []

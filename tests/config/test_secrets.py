@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import model_validator
 
 import executor as dg
 from executor import ConfigError, UsageError, config_from_files
@@ -164,11 +165,21 @@ def test_no_secret_is_in_a_message(write, monkeypatch: pytest.MonkeyPatch) -> No
         password: int
         url: str
 
+    class Telling(dg.Config):
+        password: str
+
+        @model_validator(mode="after")
+        def _long(self) -> Telling:
+            raise ValueError(f"the password {self.password} is too short")
+
+    @dg.op
+    def tell(config: Telling) -> None: ...
+
     @dg.op
     def use(config: Broken) -> None: ...
 
     def shows(config: dict[str, Any]) -> dict[str, Any]:
-        raise ValueError
+        raise ValueError(f"cannot use {config['password']}")
 
     executor_def = dg.multiprocess_executor.configured(shows, config_schema={"password": str})
     made = dg.job(name="made", executor_def=executor_def)(lambda: [use()])
@@ -179,10 +190,18 @@ def test_no_secret_is_in_a_message(write, monkeypatch: pytest.MonkeyPatch) -> No
         {"ops": {"use": {"password": SECRET}}},
         {"execution": {"config": {"max_concurrent": {"env": "SECRET_ROWS"}}}},
         {"execution": {"config": {"password": SECRET}}},
+        {"storage": {"postgres": {"password": SECRET}}},
+        {"ops": {"use": {"env": "SECRET_ROWS"}}},
+        {"tags": {"a": {"password": SECRET}}},
+        {"execution": {"config": {"stop_grace_s": [{"env": "SECRET_ROWS"}]}}},
     ):
         with pytest.raises(ConfigError) as caught:
             made.resolve(config)
         assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"ops\.tell\.config: the password \*\*\* is too short"):
+        dg.job(name="telling")(lambda: [tell()]).resolve({"ops": {"tell": {"config": {"password": SECRET}}}})
+    with pytest.raises(ConfigError, match=r"ValueError: cannot use \*\*\*; it was given \{'password': '\*\*\*'\}"):
+        executor_def.resolve({"execution": {"config": {"password": SECRET}}})
 
 
 def test_no_secret_is_in_what_is_shown_of_a_config(monkeypatch: pytest.MonkeyPatch) -> None:

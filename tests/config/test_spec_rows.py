@@ -5,6 +5,8 @@ The rows are those of the project's map of what Dagster does, S1 to S15; S14 is 
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +222,34 @@ def test_executors_are_chosen_by_environment_as_the_document_shows(monkeypatch: 
     when_run = asset_job(executor_def=dg.multiprocess_executor.configured(by_environment))
     monkeypatch.setenv("ENVIRONMENT", "production")
     assert (when_imported.settings().max_concurrent, when_run.settings().max_concurrent) == (2, 5)
+
+
+#: Keys that stand at the top of an instance's file in the documents.
+OF_AN_INSTANCE = ("concurrency:", "run_queue:", "storage:", "run_launcher:", "run_monitoring:")
+
+
+def instance_files() -> list[Any]:
+    """The YAML blocks of the documents that are files of an instance, each named by its document and line."""
+    folder = os.environ.get("EXECUTOR_SPEC_DIR")
+    found: list[Any] = []
+    for path in sorted(Path(folder).glob("*.txt")) if folder else []:
+        text = path.read_text()
+        for match in re.finditer(r"```yaml\n(.*?)```", text, re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            if any(f"\n{match[1]}".find(f"\n{key}") >= 0 for key in OF_AN_INSTANCE):
+                found.append(pytest.param(match[1], id=f"{path.name[:3]}-line-{line}"))
+    return found
+
+
+@pytest.mark.parametrize("text", instance_files())
+def test_the_files_of_the_documents_are_read(text: str, tmp_path: Path) -> None:
+    if re.search(r"granularity: '?run", text):  # refused until there is a queue of runs: docs/adr/0016
+        with pytest.raises(dg.ConfigError, match="comes with the queue of runs"):
+            file(tmp_path, text)
+    else:
+        file(tmp_path, text)
+
+
+@pytest.mark.skipif("EXECUTOR_SPEC_DIR" not in os.environ, reason="EXECUTOR_SPEC_DIR names no folder of documents")
+def test_the_documents_have_files_to_read() -> None:
+    assert len(instance_files()) >= 15
