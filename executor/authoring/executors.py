@@ -127,9 +127,10 @@ class ExecutorDefinition:
         check_executor_config(config, part.path, part.kind or self.kind, problems, foreign=_foreign_keys(self.layers))
 
     def settled(self, parts: Sequence[ExecutorPart], problems: Problems) -> Settled:
-        """The settings of a run, as far as they are right: ``parts`` of its configs win over this executor's, the last
-        over the first. What is wrong goes to ``problems``.
-        """  # noqa: D205  (two lines that are one sentence)
+        """The settings of a run, as far as they are right; what is wrong goes to ``problems``.
+
+        The ``parts`` of its configs win over what this executor was configured with, the last of them over the first.
+        """
         kind = self.kind
         foreign = _foreign_keys(self.layers)
         said: list[_Said] = []  # the strongest first

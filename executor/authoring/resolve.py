@@ -13,7 +13,7 @@ from executor.authoring.ops import OpDefinition
 from executor.authoring.tags import normalized_tags
 from executor.authoring.walk import configurable_ops
 from executor.config.environment import expanded
-from executor.config.layers import Layer, layers_of, merged, path_text
+from executor.config.layers import Layer, layers_of, merged, moved, path_text
 from executor.config.problems import Problems, quoted
 from executor.config.run_config import IN_CODE, Sections, sections, written
 from executor.config.secrets import MASK, has_secret, is_secret_name, masked
@@ -92,9 +92,9 @@ def resolve(job: JobDefinition, run_config: object = None, *, part_of_job: bool 
     found = [sections(layer, problems, is_op=is_op) for layer in layers]
     executor = (job.executor_def or multiprocess_executor).settled([part.executor for part in found], problems)
     tags = _tags(found, layers, problems)
-    ops = _Ops(body, layers, problems)
+    ops = _Ops(body, problems)
     if body is not None:
-        ops.read(merged(part.ops for part in found))
+        ops.read([part.ops for part in found], layers)
     if not part_of_job and all(layer.is_read for layer in layers):  # what is missing may stand in a file with a mistake
         for lacking in ops.missing.values():
             problems.take(lacking)
@@ -120,7 +120,7 @@ def check_at_definition(job: JobDefinition, body: Body | None, problems: Problem
         found = sections(layer, problems, prefix, is_op=is_op)
         (job.executor_def or multiprocess_executor).check(found.executor, problems.of(layer))
         if body is not None:
-            _Ops(body, [layer], problems, prefix).places(found.ops)
+            _Ops(body, problems.of(layer)).places(found.ops, prefix)
 
 
 def _tags(found: list[Sections], layers: list[Layer], problems: Problems) -> dict[str, str]:
@@ -147,21 +147,29 @@ def _tags(found: list[Sections], layers: list[Layer], problems: Problems) -> dic
 class _Ops:
     """Reads what stands under ``ops``, for one job."""
 
-    def __init__(self, body: Body | None, layers: list[Layer], problems: Problems, prefix: Path = ()) -> None:
-        self._body, self._problems, self._prefix = body, problems.of(*layers), prefix
-        self._given: dict[str, tuple[Any, Path]] = {}
+    def __init__(self, body: Body | None, problems: Problems) -> None:
+        self._body, self._problems = body, problems
         self._misplaced: set[str] = set()  # steps whose config stands in a wrong place: it lacks what is found there
         self.configs: dict[str, Any] = {}
         self.missing: dict[str, Problems] = {}
 
-    def read(self, ops: Mapping[str, Any]) -> None:
-        """Check the config of every op that takes some."""
+    def read(self, parts: list[Mapping[str, Any]], layers: list[Layer]) -> None:
+        """Check the config of every op that takes some; ``parts`` is what each layer says of ops."""
         assert self._body is not None  # noqa: S101  (else there is nothing to read)
-        given = self._given = self.places(ops)
+        problems, by_step = self._problems, []
+        for ops, layer in zip(parts, layers, strict=True):
+            self._problems = problems.of(layer)
+            given = self.places(ops)
+            data = {"ops": {key: {"config": config} for key, (config, _) in given.items()}}
+            # under the keys of the steps, because one file may say `ops: {inner: {ops: ...}}` and another `inner.load`
+            moves = {path: step_path(key) for key, (_, path) in given.items()}
+            by_step.append(moved(layer, data, moves))
+        self._problems = problems.of(*by_step)
+        said = merged(layer.data for layer in by_step).get("ops", {})
         for key, op in configurable_ops(self._body):
             config = op.config
             assert config is not None  # noqa: S101  (that is what was asked for)
-            data, path = given.get(key, (None, ("ops", key, "config")))
+            data, path = said.get(key, {}).get("config"), step_path(key)
             trial = self._problems.trial()
             checked = config.check({} if data is None else data, path, trial)
             wrong, lacking = trial.split()
@@ -177,22 +185,24 @@ class _Ops:
         for key, op in configurable_ops(self._body) if self._body is not None else ():
             if op.config is None or key in self.missing:
                 continue
-            path = self._given[key][1] if key in self._given else ("ops", key, "config")
+            path = step_path(key)
             raw = self.configs[key] if key in self.configs else op.config.check({}, path, Problems())
             shown = masked(op.config.effective(raw))
             for inner, value in _leaves(shown, ()):
                 layer = self._problems.layer((*path, *inner))
                 given = layer is not None and layer.has((*path, *inner))
-                hidden = given and has_secret(_at(raw, inner))
+                hidden = given and layer is not None and layer.is_from_variable((*path, *inner))
                 source = layer.origin((*path, *inner)) if given and layer is not None else "default"
-                found.append(OpSetting(key, path_text(inner), MASK if hidden else value, source))
+                found.append(
+                    OpSetting(key, path_text(inner), MASK if hidden or has_secret(_at(raw, inner)) else value, source)
+                )
         return found
 
-    def places(self, ops: Mapping[str, Any]) -> dict[str, tuple[Any, Path]]:
+    def places(self, ops: Mapping[str, Any], prefix: Path = ()) -> dict[str, tuple[Any, Path]]:
         """The config of each step, by its key, and where it stands; what stands in a wrong place is a mistake."""
         found: dict[str, tuple[Any, Path]] = {}
         assert self._body is not None  # noqa: S101  (as above)
-        self._walk(self._body, ops, (*self._prefix, "ops"), "", found)
+        self._walk(self._body, ops, (*prefix, "ops"), "", found)
         return found
 
     def _walk(
@@ -268,7 +278,19 @@ class _Ops:
                 "or give config_schema=",
             )
             return
+        if key in found:
+            first = path_text(found[key][1])
+            problems.add_at(
+                (*path, "config"),
+                f"the config of {key!r} is given here a second time, after {first}; keep one of the two",
+            )
+            return
         found[key] = (data, (*path, "config"))
+
+
+def step_path(key: str) -> Path:
+    """Where the config of a step stands, whatever the spelling."""
+    return "ops", key, "config"
 
 
 def _leaves(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -287,9 +309,11 @@ def _at(data: Any, path: Path) -> Any:
 
 
 def named(body: Body, name: str) -> tuple[str, Any] | None:
-    """The node that a name means in the config of a job: its step key (for a graph, what is before the dot), and what
-    it is. Inner ops also have their names with dots, and assets theirs with ``__`` for a slash, as in Dagster.
-    """  # noqa: D205  (two lines that are one sentence)
+    """The node that a name means in the config of a job: its step key, and what it is; None where there is none.
+
+    The key of a graph is what stands before the dot in its steps'. Inner ops may be named with dots, and assets with
+    ``__`` for a slash, as in Dagster.
+    """
     if isinstance(body, AssetGraph):
         by_text: Mapping[str, Made] = body.made  # type: ignore[assignment]  # an asset's key is text, and equal to it
         made = by_text.get(name) or by_text.get(name.replace("__", "/"))

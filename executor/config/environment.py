@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from executor.config.layers import VARIABLE_WORDS
 from executor.config.secrets import SecretText
 from executor.errors import did_you_mean
 
@@ -92,7 +93,7 @@ class _Expansion:
 
     def _say(self, names: str, path: Path) -> None:
         place = self._layer.origin(path)
-        self.words[path] = f"environment variable {names}" + (f" ({place})" if place else "")
+        self.words[path] = f"{VARIABLE_WORDS}{names}" + (f" ({place})" if place else "")
 
 
 def filled(text: str, fail: Callable[[str], None], names: list[str]) -> str:

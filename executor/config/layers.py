@@ -7,13 +7,15 @@ can be traced to the place where somebody wrote it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from executor.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
 
 #: Where something stands in a config: the keys and positions that lead to it.
 Path = tuple["str | int", ...]
@@ -25,6 +27,10 @@ def path_text(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+#: What the words on a value begin with where an environment variable has set it.
+VARIABLE_WORDS = "environment variable "
 
 
 class Place(NamedTuple):
@@ -64,12 +70,32 @@ class Layer:
             found = found[part]
         return True
 
+    def is_from_variable(self, path: Path) -> bool:
+        """Whether the value at ``path``, or anything in it, is that of an environment variable."""
+        return any(
+            where[: len(path)] == path and words.startswith(VARIABLE_WORDS) for where, words in self.words.items()
+        )
+
     def origin(self, path: Path) -> str:
         """Where the value at ``path`` was set, in words: ``run.yaml:4:7``, ``--max-concurrent``, ``run config``."""
         if path in self.words:
             return self.words[path]
         place = self.keys.get(path) or self.values.get(path)
         return str(place) if place is not None else self.label
+
+
+def moved(layer: Layer, data: Any, moves: Mapping[Path, Path]) -> Layer:
+    """The same layer with other ``data``, in which what stood at the keys of ``moves`` stands at their values."""
+
+    def move(places: Mapping[Path, T]) -> dict[Path, T]:
+        found = dict(places)
+        for path, place in places.items():
+            for length in range(len(path) + 1):
+                if path[:length] in moves:
+                    found[*moves[path[:length]], *path[length:]] = place
+        return found
+
+    return replace(layer, data=data, keys=move(layer.keys), values=move(layer.values), words=move(layer.words))
 
 
 class LayeredConfig(dict[str, Any]):

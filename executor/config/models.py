@@ -65,6 +65,7 @@ class ModelKind:
             problems.add(path, f"{problems.shown(path, value)} is not a dict of {', '.join(self._model.model_fields)}")
             return value
         errors = self._errors(value)
+        given = value
         if errors and (read := _read_texts(value, errors)) is not value:
             value, errors = read, self._errors(read)
         wrong: dict[Path, list[str]] = {}  # what a value is not, by its place: of the members of a union several
@@ -72,7 +73,7 @@ class ModelKind:
             if error["type"] in WORDS:
                 wrong.setdefault(_within(value, error["loc"]), []).append(error["type"])
             else:
-                self._tell(error, value, path, problems)
+                self._tell(error, value, path, problems, given)
         for inner, kinds in wrong.items():
             shown, item = problems.shown((*path, *inner), _at(value, inner)), _at(value, inner)
             hint = "" if shown.startswith(MASK) or len(kinds) > 1 else _hint(kinds[0], item, shown)
@@ -98,7 +99,7 @@ class ModelKind:
             return [one for one in found if not _is_seconds(one, value)]
         return []
 
-    def _tell(self, error: Any, value: Any, path: Path, problems: Problems) -> None:
+    def _tell(self, error: Any, value: Any, path: Path, problems: Problems, given: Any) -> None:
         """Keep one of pydantic's errors."""
         kind, inner = error["type"], _within(value, error["loc"])
         where = (*path, *inner)
@@ -119,7 +120,7 @@ class ModelKind:
             text = f"{shown} is not one of {expected}{hint}"
         else:
             message = (
-                without_secrets(str(error["msg"]), value)
+                without_secrets(str(error["msg"]), given)
                 .removeprefix("Value error, ")
                 .removeprefix("Assertion failed, ")
             )

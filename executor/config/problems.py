@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.layers import path_text, raise_problems
-from executor.config.secrets import MASK, SecretText, has_secret, is_secret_path, masked
+from executor.config.secrets import MASK, has_secret, is_secret_path, masked
 from executor.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ class Problems:
     def shown(self, path: Path, value: object) -> str:
         """A value as its author wrote it, unless it is a secret."""
         layer = self.layer(path)
-        if isinstance(value, SecretText) or is_secret_path(path) or has_secret(value):
+        from_variable = layer is not None and layer.is_from_variable(path)
+        if from_variable or is_secret_path(path) or has_secret(value):
             if isinstance(value, Mapping | list | tuple):
                 return f"a {kind_word(value)}"
             variable = layer.words.get(path, "").partition(" (")[0] if layer is not None else ""

@@ -155,6 +155,27 @@ def test_ops_inside_graphs_are_found_nested_and_with_dots(section: dict[str, Any
     assert resolved.configs["inner.fit"]["rate"] == 0.5
 
 
+def test_config_that_is_given_twice_for_one_step_is_a_mistake() -> None:
+    both = {"inner": {"ops": {"fit": {"config": TRAIN}}}, "inner.fit": {"config": TRAIN}}
+    assert problems(ops.nested, {"ops": {**both, "read": {"config": {"rows": 1}}}}) == [
+        "the config of 'inner.fit' is given here a second time, after ops.inner.ops.fit.config; keep one of the two"
+    ]
+
+
+def test_layers_that_spell_a_step_in_two_ways_are_merged(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("ops:\n  read: {config: {rows: 1}}\n  inner: {ops: {fit: {config: {rate: 1}}}}\n")
+    second.write_text("ops:\n  inner.fit:\n    config: {seed: 3, shape: [x]}\n")
+    assert problems(ops.nested, dg.config_from_files(first, second)) == [
+        f'{second}:3:31: ops.inner.fit.config.shape[0]: "x" is not a whole number'
+    ]
+    second.write_text("ops:\n  inner.fit:\n    config: {seed: 3}\n")
+    resolved = ops.nested.resolve(dg.config_from_files(first, second))
+    assert (resolved.configs["inner.fit"]["rate"], resolved.configs["inner.fit"]["seed"]) == (1.0, 3)
+    sources = {item.path: item.source for item in resolved.ops() if item.step == "inner.fit"}
+    assert (sources["rate"], sources["seed"]) == (f"{first}:3:32", f"{second}:3:14")
+
+
 def test_config_is_for_one_use_of_an_op_and_not_for_its_definition() -> None:
     assert problems(ops.nested, {"ops": {"load": {"config": {"rows": 1}}}})[0] == ('ops: unknown op "load"')
 

@@ -204,6 +204,16 @@ def test_no_secret_is_in_a_message(write, monkeypatch: pytest.MonkeyPatch) -> No
         executor_def.resolve({"execution": {"config": {"password": SECRET}}})
 
 
+def test_a_number_from_a_variable_is_as_secret_as_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIN", "13")
+    with pytest.raises(ConfigError, match=r"config\.rows: \*\*\* \(environment variable PIN\) is not allowed"):
+        ops.load_only.resolve(rows({"env": "PIN"}))
+    monkeypatch.setenv("PIN", "4711")
+    resolved = ops.load_only.resolve(rows({"env": "PIN"}))
+    assert "4711" not in str(resolved.ops())
+    assert resolved.ops()[0].value == MASK
+
+
 def test_no_secret_is_in_what_is_shown_of_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_URL", SECRET)
     source = {"url": {"env": "DB_URL"}, "password": SECRET}
