@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any, get_args
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from executor.scheduler import events, outcomes  # noqa: E402  (found by the line above, also where nothing is installed)
+from executor.config.check import IN_PROCESS_SETTINGS  # noqa: E402  (found by the line above, also when not installed)
+from executor.config.described import DESCRIBED  # noqa: E402  (as above)
+from executor.scheduler import events, outcomes  # noqa: E402  (as above)
 from executor.scheduler.states import FINAL, MOVES, StepState  # noqa: E402  (as above)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 DOCS = ROOT / "docs"
 
@@ -81,14 +84,56 @@ def failure_kinds() -> str:
     return table(["`error.kind`", "meaning"], [[f"`{kind}`", text] for kind, text in found])
 
 
+def run_config_keys() -> str:
+    """A row for each key of a run config: its type, its default, what it means."""
+    rows = [
+        [f"`execution.config.{name}`", described.type, described.default, described.meaning]
+        for name, described in DESCRIBED.items()
+    ]
+    kinds = " and ".join(f"`{name}`" for name in DESCRIBED if name in IN_PROCESS_SETTINGS)
+    rows += [
+        [
+            "`execution.config.multiprocess`",
+            "mapping of the keys above",
+            "none",
+            "the same keys, as Dagster nests them",
+        ],
+        ["`execution.config.in_process`", f"mapping of {kinds}", "none", "run one step after another in the driver"],
+        ["`ops.NAME.config`", "what the op takes", "its defaults", "the config of the op or asset NAME"],
+        [
+            "`ops.GRAPH.ops.NAME.config`",
+            "as above",
+            "as above",
+            "of an op inside a graph; also `ops: {GRAPH.NAME: ...}`",
+        ],
+        ["`tags.NAME`", "text; other values become JSON text", "none", "a tag of the run; it wins over the job's"],
+    ]
+    return table(["key", "type", "default", "meaning"], rows)
+
+
+def wrong_inputs() -> str:
+    """A row for each wrong run config of the tests, with what it prints."""
+    return table(["written (⏎ is a new line, ⇥ a tab)", "printed"], of_tests("config/wrong_inputs.py").rows())
+
+
 def mutants() -> str:
     """A row for each bug that the tests of the scheduler plant."""
-    spec = importlib.util.spec_from_file_location("docs_mutants", ROOT / "tests/scheduler/mutants.py")
+    module = of_tests("scheduler/mutants.py")
+    return table(["planted bug", "in"], [[mutant.says, f"`{mutant.module}.py`"] for mutant in module.MUTANTS])
+
+
+def of_tests(name: str) -> ModuleType:
+    """A module of the tests.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    spec = importlib.util.spec_from_file_location(f"docs_{Path(name).stem}", ROOT / "tests" / name)
     if spec is None or spec.loader is None:
-        raise FileNotFoundError("tests/scheduler/mutants.py")
+        raise FileNotFoundError(name)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where its dataclasses look for it
     spec.loader.exec_module(module)
-    return table(["planted bug", "in"], [[mutant.says, f"`{mutant.module}.py`"] for mutant in module.MUTANTS])
+    return module
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -98,6 +143,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "event_parts": event_parts,
     "failure_kinds": failure_kinds,
     "mutants": mutants,
+    "run_config_keys": run_config_keys,
+    "wrong_inputs": wrong_inputs,
 }
 
 

@@ -19,6 +19,7 @@ from executor.authoring.names import AssetKey
 from executor.authoring.ops import OpDefinition, op
 from executor.authoring.ports import AssetIn, AssetOut, GraphOut, In, Nothing, Out, Output
 from executor.authoring.retry import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
+from executor.authoring.run_config import RunConfig
 from executor.authoring.validation import validate_run_config
 from executor.errors import (
     ConfigError,
@@ -32,6 +33,9 @@ from executor.errors import (
 
 if TYPE_CHECKING:
     from executor.api import execute_job, materialize
+    from executor.authoring.config_class import Config, PermissiveConfig
+    from executor.config.config_files import config_from_files
+    from executor.config.kinds import Field
     from executor.errors import WorkersUnavailable
     from executor.instance.instance import Instance
     from executor.outputs.values import ValueLost
@@ -45,6 +49,10 @@ __version__ = "0.1.0"
 
 #: Names that are found when they are first used, and the module of each.
 _LATER = {
+    "Config": "executor.authoring.config_class",
+    "PermissiveConfig": "executor.authoring.config_class",
+    "config_from_files": "executor.config.config_files",
+    "Field": "executor.config.kinds",
     "execute_job": "executor.api",
     "materialize": "executor.api",
     "Instance": "executor.instance.instance",
@@ -69,6 +77,7 @@ __all__ = [
     "AssetsDefinition",
     "Backoff",
     "BadOutput",
+    "Config",
     "ConfigError",
     "DagsterRun",
     "DagsterRunStatus",
@@ -77,6 +86,7 @@ __all__ = [
     "ExecutorDefinition",
     "ExecutorError",
     "Failure",
+    "Field",
     "GraphDefinition",
     "GraphOut",
     "HistoryLost",
@@ -90,9 +100,11 @@ __all__ = [
     "OpExecutionContext",
     "Out",
     "Output",
+    "PermissiveConfig",
     "ReexecutionOptions",
     "RetryPolicy",
     "RetryRequested",
+    "RunConfig",
     "RunFailed",
     "RunInterrupted",
     "RunRecord",
@@ -106,6 +118,7 @@ __all__ = [
     "asset",
     "build_asset_context",
     "build_op_context",
+    "config_from_files",
     "define_asset_job",
     "definitions",
     "execute_job",

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from executor.authoring.executors import ExecutorDefinition
+    from executor.authoring.resolve import ResolvedConfig
+    from executor.authoring.run_config import RunConfig
     from executor.authoring.selection import Selection
-    from executor.config.settings import ExecutorSettings
     from executor.runs.reexecution import ReexecutionOptions
     from executor.runs.result import RunResult
     from executor.scheduler.events import Event
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def execute_job(
     job: JobDefinition,
-    run_config: Mapping[str, Any] | None = None,
+    run_config: Mapping[str, Any] | RunConfig | None = None,
     *,
     tags: Mapping[str, object] | None = None,
     raise_on_error: bool = False,
@@ -41,7 +42,8 @@ def execute_job(
 
     Args:
         job: what to run.
-        run_config: overrides the settings of the job's executor, key by key.
+        run_config: a dict, a ``RunConfig``, or what ``config_from_files`` gave: settings of the executor, config of
+            ops, tags. It overrides the job's own config key by key.
         tags: further tags of this run.
         raise_on_error: a run that does not succeed raises instead of giving its result.
         selection: the steps to run, such as ``"train"``, ``"*train"`` or ``["clean", "train"]``; None: all.
@@ -63,11 +65,12 @@ def execute_job(
     """
     if not isinstance(job, JobDefinition):
         raise UsageError(f"execute_job was given {job!r}; give a job, made with @job or define_asset_job")
+    chosen = op_selection if selection is None else selection
     result, _ = _execute(
         job,
-        job.settings(run_config),
+        job.resolve(run_config, part_of_job=chosen is not None),
         tags=tags,
-        selection=op_selection if selection is None else selection,
+        selection=chosen,
         home=home,
         on_event=on_event,
         reexecution=_reexecution(resume_from, reexecution_options),
@@ -80,7 +83,7 @@ def execute_job(
 
 def execute_in_process(
     job: JobDefinition,
-    run_config: Mapping[str, Any] | None = None,
+    run_config: Mapping[str, Any] | RunConfig | None = None,
     *,
     tags: Mapping[str, object] | None = None,
     raise_on_error: bool = True,
@@ -96,12 +99,13 @@ def execute_in_process(
     """
     import dataclasses
 
-    settings = dataclasses.replace(job.settings(run_config), in_process=True)
+    chosen = op_selection if selection is None else selection
+    config = job.resolve(run_config, part_of_job=chosen is not None)
     result, exceptions = _execute(
         job,
-        settings,
+        dataclasses.replace(config, settings=dataclasses.replace(config.settings, in_process=True)),
         tags=tags,
-        selection=op_selection if selection is None else selection,
+        selection=chosen,
         home=home,
         on_event=on_event,
     )
@@ -115,7 +119,7 @@ def execute_in_process(
 
 def materialize(
     assets: Iterable[object],
-    run_config: Mapping[str, Any] | None = None,
+    run_config: Mapping[str, Any] | RunConfig | None = None,
     *,
     selection: Selection = "*",
     tags: Mapping[str, object] | None = None,
@@ -168,7 +172,7 @@ def _raise_unless_success(result: RunResult) -> None:
 
 def _execute(
     job: JobDefinition,
-    settings: ExecutorSettings,
+    config: ResolvedConfig,
     *,
     tags: Mapping[str, object] | None,
     selection: Selection,
@@ -178,6 +182,7 @@ def _execute(
     origin: Mapping[str, object] | None = None,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
+    settings = config.settings
     at_once = worker_count(settings)
     launch = None
     try:
@@ -190,10 +195,10 @@ def _execute(
 
         return start_run(
             job,
-            settings,
+            config,
             launch,
             at_once,
-            tags=tags,
+            tags={**config.tags, **(tags or {})},
             selection=selection,
             home=home,
             on_event=on_event,

@@ -78,12 +78,14 @@ def describe_exit(exit_code: int) -> str:
     return f"exited with code {exit_code}"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, quote: str = "'") -> str:
     """``; did you mean 'x'?`` for the nearest of ``known``, or nothing where none is near."""
     import difflib  # needed for a mistake only
 
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    if not near:
+        return ""
+    return f"; did you mean {near[0]!r}?" if quote == "'" else f"; did you mean {quote}{near[0]}{quote}?"
 
 
 class WorkersUnavailable(ExecutorError):

@@ -127,6 +127,7 @@ def asset(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    config_schema: Any = None,
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]: ...
 def asset(
     compute_fn: Callable[..., Any] | None = None,
@@ -153,6 +154,7 @@ def asset(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    config_schema: Any = None,
     **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """An asset made of the decorated function; each parameter is the value of the asset of that name.
@@ -180,6 +182,7 @@ def asset(
         pool_slots: how many slots of ``pool`` it takes; 1 without it.
         pools: slots by pool name, for several pools at once.
         concurrency_group: the same as ``pool``.
+        config_schema: what config it takes; as for ``op``.
 
     Raises:
         DefinitionError: the function and the arguments do not fit; the text says what to change.
@@ -212,6 +215,7 @@ def asset(
             asset_ins=asset_ins,
             out=out,
             demands=demands,
+            config_schema=config_schema,
         )
         return AssetsDefinition(
             node=node,
@@ -259,6 +263,7 @@ def asset_op(
     asset_ins: Mapping[str, AssetIn],
     out: Out | Mapping[str, Out],
     demands: Demands,
+    config_schema: Any = None,
 ) -> OpDefinition:
     """The op that does the work of an asset."""
     context_class: type[OpExecutionContext] = AssetExecutionContext
@@ -274,6 +279,7 @@ def asset_op(
         demands=demands,
         owner=owner,
         context_class=context_class,
+        config_schema=config_schema,
     )
 
 

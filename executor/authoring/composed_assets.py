@@ -41,6 +41,7 @@ def multi_asset(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    config_schema: Any = None,
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """Several assets made by one step: ``outs`` names them, the function returns a tuple or yields an ``Output`` each.
 
@@ -79,6 +80,7 @@ def multi_asset(
             asset_ins=asset_ins,
             out=out,
             demands=demands,
+            config_schema=config_schema,
         )
         return AssetsDefinition(
             node=node,

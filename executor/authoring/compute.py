@@ -36,8 +36,8 @@ def call_op(op: OpDefinition, context: OpExecutionContext | None, inputs: Mappin
         BadOutput: what it gave does not fit the outputs that it declares.
         Exception: whatever the user's function raises.
     """
-    if op.in_defaults:
-        inputs = {**op.in_defaults, **inputs}
+    if op.prepares:
+        inputs = op.prepared(context, inputs)
     given = op.fn(context, **inputs) if op.takes_context else op.fn(**inputs)
     only = op.only_output
     if only is not None and not isinstance(given, SEVERAL):

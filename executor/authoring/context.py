@@ -5,7 +5,7 @@ A context is made once per attempt, so it is a plain object with slots that comp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.authoring.names import AssetKey
 
@@ -22,6 +22,7 @@ class OpExecutionContext:
 
     __slots__ = (
         "_cancelled",
+        "_op_config",  # set only where there is config: most steps have none, and each costs
         "attempt",
         "fencing_token",
         "job_name",
@@ -74,6 +75,20 @@ class OpExecutionContext:
         """Whether the step was asked to stop; a long loop that looks at it can end in good order."""
         return self._cancelled()
 
+    def set_op_config(self, config: Callable[[], Any]) -> None:
+        """Let ``op_config`` be what ``config`` gives; for whoever makes the context."""
+        self._op_config = config
+
+    @property
+    def has_op_config(self) -> bool:
+        """Whether the step has config."""
+        return hasattr(self, "_op_config")
+
+    @property
+    def op_config(self) -> Any:
+        """The config of the step as a dict, with the defaults of its schema; empty for an op that takes none."""
+        return self._op_config() if self.has_op_config else {}
+
     @property
     def retry_number(self) -> int:
         """How many attempts of this step came before: 0 for the first."""
@@ -119,9 +134,10 @@ def build_op_context(
     log: logging.Logger | None = None,
     cancelled: Callable[[], bool] | None = None,
     fencing_token: int = 0,
+    op_config: Any = None,
 ) -> OpExecutionContext:
     """A context for calling an op in a unit test; it logs to the logger ``executor.test`` and is never cancelled."""
-    return OpExecutionContext(
+    context = OpExecutionContext(
         run_id=run_id,
         job_name=job_name,
         step_key=step_key,
@@ -133,6 +149,9 @@ def build_op_context(
         cancelled=cancelled or _never,
         fencing_token=fencing_token,
     )
+    if op_config is not None:
+        context.set_op_config(lambda: op_config)
+    return context
 
 
 def build_asset_context(
@@ -146,9 +165,10 @@ def build_asset_context(
     log: logging.Logger | None = None,
     cancelled: Callable[[], bool] | None = None,
     fencing_token: int = 0,
+    op_config: Any = None,
 ) -> AssetExecutionContext:
     """A context for calling an asset in a unit test; it logs to the logger ``executor.test`` and is never cancelled."""
-    return AssetExecutionContext(
+    context = AssetExecutionContext(
         run_id=run_id,
         job_name=job_name,
         step_key=asset_key,
@@ -160,6 +180,9 @@ def build_asset_context(
         cancelled=cancelled or _never,
         fencing_token=fencing_token,
     )
+    if op_config is not None:
+        context.set_op_config(lambda: op_config)
+    return context
 
 
 def _test_log() -> logging.Logger:

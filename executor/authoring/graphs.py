@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from executor.authoring.executors import ExecutorDefinition
     from executor.authoring.jobs import JobDefinition
     from executor.authoring.retry import RetryPolicy
+    from executor.authoring.run_config import RunConfig
 
 
 class GraphDefinition(composition.Invocable):
@@ -103,7 +104,7 @@ class GraphDefinition(composition.Invocable):
         name: str | None = None,
         *,
         description: str | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | RunConfig | None = None,
         tags: Mapping[str, object] | None = None,
         run_tags: Mapping[str, object] | None = None,
         executor_def: ExecutorDefinition | None = None,
@@ -127,7 +128,7 @@ class GraphDefinition(composition.Invocable):
             op_retry_policy=op_retry_policy,
         )
 
-    def execute_in_process(self, run_config: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    def execute_in_process(self, run_config: Mapping[str, Any] | RunConfig | None = None, **options: Any) -> Any:
         """The result of running the graph as a job in this process; the arguments are those of the job's method."""
         return self.to_job().execute_in_process(run_config, **options)
 

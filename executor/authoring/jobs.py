@@ -15,18 +15,19 @@ from executor.authoring.executors import (
 from executor.authoring.graphs import GraphDefinition
 from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.names import check_name
+from executor.authoring.resolve import ResolvedConfig, check_at_definition, resolve
 from executor.authoring.retry import RetryPolicy
 from executor.authoring.selection import Selection, objects_in, selected
 from executor.authoring.signature import own_name
 from executor.authoring.tags import normalized_tags
-from executor.config.check import Problems
-from executor.config.run_config import executor_part
+from executor.config.problems import Problems
 from executor.errors import DefinitionError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from os import PathLike
 
+    from executor.authoring.run_config import RunConfig
     from executor.config.settings import ExecutorSettings
     from executor.runs.result import RunResult
 
@@ -44,7 +45,7 @@ class JobDefinition:
         name: str,
         body: GraphDefinition | AssetGraph | None,
         description: str | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | RunConfig | None = None,
         tags: Mapping[str, object] | None = None,
         run_tags: Mapping[str, object] | None = None,
         executor_def: ExecutorDefinition | None = None,
@@ -63,9 +64,8 @@ class JobDefinition:
         self.op_retry_policy = op_retry_policy
         self.config = config
         problems = Problems()
-        part = executor_part(config, problems, "config")
-        (self.executor_def or multiprocess_executor).check(part, problems)
-        if problems.found:
+        check_at_definition(self, body, problems)
+        if problems.count:
             raise ConfigDefinitionError([f"{owner}: {problem}" for problem in problems.found])
         self._body = body
         if isinstance(body, GraphDefinition) and body.required_inputs:
@@ -92,17 +92,37 @@ class JobDefinition:
         return self._body
 
     @property
+    def is_met(self) -> bool:
+        """Whether its body is known: a job that selects assets by name has one only when it has met them."""
+        return self._body is not None
+
+    @property
     def graph(self) -> GraphDefinition | AssetGraph:
         """The same as ``body``."""
         return self.body
 
-    def settings(self, run_config: Mapping[str, Any] | None = None) -> ExecutorSettings:
+    def settings(self, run_config: Mapping[str, Any] | RunConfig | None = None) -> ExecutorSettings:
         """How a run of it is executed: its executor's settings; its config, then ``run_config`` win, key by key.
 
         Raises:
             ConfigError: ``run_config`` has mistakes; all are listed with their paths.
         """
         return (self.executor_def or multiprocess_executor).resolve(run_config, defaults=self.config)
+
+    def resolve(self, run_config: object = None, *, part_of_job: bool = False) -> ResolvedConfig:
+        """What a run of it is configured with: settings, config of its ops, tags. ``run_config`` wins, key by key.
+
+        ``part_of_job``: not all of its steps will run, so config that a step lacks is no mistake yet.
+
+        Raises:
+            ConfigError: there are mistakes; all are listed, each with its line or path.
+        """
+        return resolve(self, run_config, part_of_job=part_of_job)
+
+    @property
+    def takes_foreign_keys(self) -> bool:
+        """Whether a function that configures its executor takes keys of its own from the run config."""
+        return (self.executor_def or multiprocess_executor).takes_foreign_keys
 
     def with_defaults(self, *, executor_def: ExecutorDefinition | None) -> JobDefinition:
         """This job, with that executor where it has none of its own."""
@@ -124,7 +144,7 @@ class JobDefinition:
 
     def execute(
         self,
-        run_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, Any] | RunConfig | None = None,
         *,
         tags: Mapping[str, object] | None = None,
         raise_on_error: bool = True,
@@ -162,7 +182,7 @@ class JobDefinition:
 
     def execute_in_process(
         self,
-        run_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, Any] | RunConfig | None = None,
         *,
         tags: Mapping[str, object] | None = None,
         raise_on_error: bool = True,
@@ -220,6 +240,11 @@ class AssetJobDefinition(JobDefinition):
             self._assets = self._selected(asset_graph(self.owner, self._alone))
         return self._assets
 
+    @property
+    def is_met(self) -> bool:
+        """Whether its assets are known."""
+        return self._assets is not None or bool(self._alone)
+
     def meet(self, universe: AssetGraph, executor_def: ExecutorDefinition | None = None) -> JobDefinition:
         """The job with its selection taken from these assets; the first that it meets are its own from then on.
 
@@ -261,7 +286,7 @@ def job(
     *,
     name: str | None = None,
     description: str | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | RunConfig | None = None,
     tags: Mapping[str, object] | None = None,
     run_tags: Mapping[str, object] | None = None,
     executor_def: ExecutorDefinition | None = None,
@@ -273,7 +298,7 @@ def job(
     *,
     name: str | None = None,
     description: str | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | RunConfig | None = None,
     tags: Mapping[str, object] | None = None,
     run_tags: Mapping[str, object] | None = None,
     executor_def: ExecutorDefinition | None = None,
@@ -321,7 +346,7 @@ def job(
 def define_asset_job(
     name: str,
     selection: Selection = "*",
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | RunConfig | None = None,
     *,
     description: str | None = None,
     tags: Mapping[str, object] | None = None,
@@ -365,7 +390,7 @@ def job_of_assets(
     *,
     name: str = "assets",
     selection: Selection = "*",
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | RunConfig | None = None,
     tags: Mapping[str, object] | None = None,
     executor_def: ExecutorDefinition | None = None,
 ) -> JobDefinition:

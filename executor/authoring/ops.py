@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from executor.authoring.demands import Demands
+    from executor.authoring.op_config import OpConfig
     from executor.authoring.retry import RetryPolicy
 
 
@@ -28,6 +29,7 @@ class OpDefinition(composition.Invocable):
     """
 
     __slots__ = (
+        "config",
         "context_class",
         "context_name",
         "demands",
@@ -39,6 +41,7 @@ class OpDefinition(composition.Invocable):
         "name",
         "only_output",
         "outs",
+        "prepares",
         "python_defaults",
         "takes_context",
     )
@@ -51,6 +54,8 @@ class OpDefinition(composition.Invocable):
     ins: dict[str, In]
     outs: dict[str, Out]
     demands: Demands
+    config: OpConfig | None  #: what config it takes; None: none
+    prepares: bool  #: whether its inputs need more than being passed on: it has config, or defaults of its own
     context_name: str | None  #: of the function's first parameter, when it is for the context; None: it takes none
     takes_context: bool  #: whether it takes one
     in_defaults: dict[str, Any]  #: given by ``In(default_value=)``; the function has none of its own for them
@@ -69,11 +74,13 @@ class OpDefinition(composition.Invocable):
         ins: Mapping[str, In] | None = None,
         out: Out | Mapping[str, Out] | None = None,
         context_class: type[OpExecutionContext] = OpExecutionContext,
+        config_schema: Any = None,
     ) -> None:
         """Raises ``DefinitionError`` where the function and what is declared do not fit. ``owner`` is for messages."""
         self.name, self.label = name, owner
-        signature = read_signature(owner, fn)
+        signature = read_signature(owner, fn, config_schema=config_schema)
         declared = declared_inputs(owner, ins, In)
+        self.config = signature.config
         self.fn = fn
         self.description = description or first_paragraph(fn)
         self.context_name = signature.context_name
@@ -94,6 +101,7 @@ class OpDefinition(composition.Invocable):
                     f"remove the parameter, or declare In()"
                 )
         self.in_defaults = {n: i.default_value for n, i in self.ins.items() if i.default_value is not MISSING}
+        self.prepares = bool(self.in_defaults) or self.config is not None
         self.python_defaults = frozenset(signature.defaults)
         self.outs = declared_outputs(owner, out, signature.returns)
         only, *others = self.outs.items() or [("", Out())]
@@ -126,6 +134,13 @@ class OpDefinition(composition.Invocable):
         """The op's own retry policy; None: the job's, if it has one."""
         return self.demands.retry_policy
 
+    def prepared(self, context: OpExecutionContext | None, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments that the function gets for these inputs: with the op's own defaults, and its config."""
+        arguments = {**self.in_defaults, **inputs}
+        if self.config is not None:
+            self.config.give(context, arguments)
+        return arguments
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what depends on where it is called
         """In a body a handle (handles where it has several outputs); elsewhere what the function returns."""
         if composition.is_composing():
@@ -135,6 +150,9 @@ class OpDefinition(composition.Invocable):
     def call_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the function returns for these arguments, as in a unit test; a context is made where none is given."""
         names = [name for name, item in self.ins.items() if not item.order_only]
+        config = self.config if self.config is not None and self.config.parameter is not None else None
+        if config is not None:
+            names.insert(config.position, str(config.parameter))
         if self.context_name is None:
             args = args[1:] if args and isinstance(args[0], OpExecutionContext) else args
         elif self.context_name not in kwargs:
@@ -146,6 +164,12 @@ class OpDefinition(composition.Invocable):
         for name, value in self.in_defaults.items():
             if name not in by_position:
                 kwargs.setdefault(name, value)
+        if config is not None and config.parameter not in by_position:
+            context = args[0] if self.context_name is not None and args else kwargs.get(self.context_name or "")
+            given = isinstance(context, OpExecutionContext) and context.has_op_config
+            if config.parameter in kwargs or given or not config.has_default:
+                value = kwargs.get(str(config.parameter), context.op_config if given else {})  # type: ignore[union-attr]
+                kwargs[str(config.parameter)] = config.for_call(value)
         return self.fn(*args, **kwargs)
 
     def _test_context(self) -> OpExecutionContext:
@@ -180,6 +204,7 @@ def op(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    config_schema: Any = None,
 ) -> Callable[[Callable[..., Any]], OpDefinition]: ...
 def op(
     compute_fn: Callable[..., Any] | None = None,
@@ -197,6 +222,7 @@ def op(
     pool_slots: int | None = None,
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
+    config_schema: Any = None,
     **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """An op made of the decorated function: a unit of work with named inputs and outputs, used in jobs and graphs.
@@ -215,6 +241,8 @@ def op(
         pool_slots: how many slots of ``pool`` it takes; 1 without it.
         pools: slots by pool name, for several pools at once.
         concurrency_group: the same as ``pool``.
+        config_schema: what config it takes, for ``context.op_config`` or a parameter called ``config``: a dict of names
+            and types, a type, or a class. A parameter annotated with a class of ``Config`` needs no mention.
 
     Raises:
         DefinitionError: the function and the arguments do not fit; the text says what to change.
@@ -235,7 +263,16 @@ def op(
             pools=pools,
             concurrency_group=concurrency_group,
         )
-        return OpDefinition(fn, name=called, owner=owner, demands=demands, description=description, ins=ins, out=out)
+        return OpDefinition(
+            fn,
+            name=called,
+            owner=owner,
+            demands=demands,
+            description=description,
+            ins=ins,
+            out=out,
+            config_schema=config_schema,
+        )
 
     return decorate if compute_fn is None else decorate(compute_fn)
 

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.authoring.names import check_name
+from executor.authoring.op_config import PARAMETER, OpConfig, config_annotation
 from executor.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Signature(NamedTuple):
     defaults: Mapping[str, Any]  #: of those that have one
     takes_any: bool  #: has ``**kwargs``, so that further inputs may be declared
     returns: object  #: the annotation; ``inspect.Signature.empty`` where there is none
+    config: OpConfig | None = None  #: what it takes as its config; None: none
 
 
 def own_name(kind: str, fn: object, name: str | None) -> str:
@@ -46,8 +48,13 @@ def check_function(owner: str, fn: object) -> None:
         raise DefinitionError(f"{owner}: {fn!r} is not a function; put the decorator above a def")
 
 
-def read_signature(owner: str, fn: Callable[..., object], *, contexts: bool = True) -> Signature:
-    """What ``fn`` takes. ``owner`` (``op 'load'``) is who asks; ``contexts``: its first parameter may be for a context.
+def read_signature(
+    owner: str, fn: Callable[..., object], *, contexts: bool = True, config_schema: Any = None
+) -> Signature:
+    """What ``fn`` takes. ``owner`` (``op 'load'``) is who asks.
+
+    ``contexts``: its first parameter may be for a context, and another one for config. ``config_schema``: what was
+    declared of its config.
 
     Raises:
         DefinitionError: it is not a function, is ``async``, or has parameters that cannot be given by name.
@@ -71,8 +78,19 @@ def read_signature(owner: str, fn: Callable[..., object], *, contexts: bool = Tr
     inputs: list[str] = []
     defaults: dict[str, Any] = {}
     takes_any = False
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_KEYWORD:
+    config = None if config_schema is None else OpConfig(owner, config_schema)
+    for position, parameter in enumerate(parameters):
+        schema = _config_schema(fn, parameter, config_schema) if contexts else None
+        if schema is not None:
+            if config is not None and (config_schema is None or config.parameter is not None):
+                raise DefinitionError(
+                    f"{owner}: the parameters {config.parameter!r} and {parameter.name!r} are both for config; "
+                    f"put all of it in one class"
+                )
+            config = OpConfig(
+                owner, schema, parameter.name, position, has_default=parameter.default is not parameter.empty
+            )
+        elif parameter.kind is parameter.VAR_KEYWORD:
             takes_any = True
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
@@ -90,7 +108,16 @@ def read_signature(owner: str, fn: Callable[..., object], *, contexts: bool = Tr
         defaults=defaults,
         takes_any=takes_any,
         returns=signature.return_annotation,
+        config=config,
     )
+
+
+def _config_schema(fn: Callable[..., object], parameter: inspect.Parameter, declared: Any) -> Any:
+    """What config a parameter is for: the class that it is annotated with, or what was declared; None: none."""
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        return None
+    annotated = config_annotation(fn, parameter) if parameter.annotation is not parameter.empty else None
+    return declared if annotated is None and parameter.name == PARAMETER else annotated
 
 
 def _is_for_context(parameter: inspect.Parameter) -> bool:

@@ -29,3 +29,25 @@ def _ops(body: GraphDefinition | AssetGraph) -> Iterator[OpDefinition]:
             yield definition
         else:
             yield from _ops(definition)
+
+
+def configurable_ops(body: GraphDefinition | AssetGraph) -> Iterator[tuple[str, OpDefinition]]:
+    """Every step of this body whose op takes config: its key, and the op. O(nodes)."""
+    return ((key, op) for key, op in _steps(body, "") if op.config is not None)
+
+
+def step_keys(body: GraphDefinition | AssetGraph) -> Iterator[str]:
+    """The key of every step of this body. O(nodes)."""
+    return (key for key, _ in _steps(body, ""))
+
+
+def _steps(body: GraphDefinition | AssetGraph, prefix: str) -> Iterator[tuple[str, OpDefinition]]:
+    if isinstance(body, AssetGraph):
+        nodes = [(str(asset.step_key), asset.node) for asset in body.assets]
+    else:
+        nodes = [(name, node.definition) for name, node in body.nodes.items()]
+    for name, definition in nodes:
+        if isinstance(definition, OpDefinition):
+            yield f"{prefix}{name}", definition
+        else:
+            yield from _steps(definition, f"{prefix}{name}.")

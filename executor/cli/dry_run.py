@@ -15,8 +15,6 @@ from executor.scheduler.limits import Limits
 from executor.scheduler.simulate import simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from executor.authoring.jobs import JobDefinition
     from executor.plan.plan import Plan
     from executor.scheduler.simulate import Simulation
@@ -24,17 +22,17 @@ if TYPE_CHECKING:
 LINE_WIDTH = 100
 
 
-def dry_run_text(
-    job: JobDefinition, run_config: Mapping[str, object], selection: list[str] | None, *, as_json: bool = False
-) -> str:
+def dry_run_text(job: JobDefinition, run_config: object, selection: list[str] | None, *, as_json: bool = False) -> str:
     """How the job would run under these settings, if every step took the same time: as text, or as JSON.
 
     Raises:
         ConfigError: the run config has mistakes.
         UsageError: the selection names what is not there, or leaves out what a selected step reads.
     """
-    settings = job.settings(run_config)
+    resolved = job.resolve(run_config, part_of_job=selection is not None)
+    settings = resolved.settings
     plan = compile_job(job, selection=selection)
+    resolved.require(step.key for step in plan.steps)
     limits = Limits(max_concurrent=worker_count(settings), tags=settings.tag_concurrency_limits)
     # Nobody knows yet how long a step takes: each takes one round, which no timeout is to cut short.
     timeless = replace(plan, steps=tuple(replace(step, timeout_s=None) for step in plan.steps))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from executor.config.layers import LayeredConfig, Path
 
 #: What the command ends with; 4 is reserved for runs that are not admitted.
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 3
@@ -81,7 +83,16 @@ class StepsPerWorkerType(click.ParamType):  # type: ignore[type-arg]  # as above
         return int(text)
 
 
-OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
+#: What a run is configured with.
+SETTINGS_OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
+    click.option(
+        "-c",
+        "--config",
+        "config_files",
+        multiple=True,
+        metavar="FILE",
+        help="A YAML file with run config. May be repeated: a later one wins key by key, and options win over files.",
+    ),
     click.option(
         "--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Steps at once; 0: as many as CPUs."
     ),
@@ -99,14 +110,6 @@ OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
         type=TagLimitType(per_value=True),
         help="At most N steps at once for each value of that tag. May be repeated.",
     ),
-    click.option(
-        "--select",
-        "selection",
-        multiple=True,
-        metavar="NAMES",
-        help="Run only these: name, *name (with all above), +name (with those directly above), name*, name+. "
-        "May be repeated, or several with commas.",
-    ),
     click.option("--tag", "tags", multiple=True, type=TagType(), help="A tag of the run. May be repeated."),
     click.option(
         "--in-process", is_flag=True, help="Run the steps one after another in this process, as for a debugger."
@@ -120,6 +123,18 @@ OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
         "--start-method",
         type=click.Choice(["auto", "fork", "forkserver"]),
         help="How worker processes come to be; 'auto' by default.",
+    ),
+)
+
+OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
+    *SETTINGS_OPTIONS,
+    click.option(
+        "--select",
+        "selection",
+        multiple=True,
+        metavar="NAMES",
+        help="Run only these: name, *name (with all above), +name (with those directly above), name*, name+. "
+        "May be repeated, or several with commas.",
     ),
     click.option("--dry-run", is_flag=True, help="Show what would run in which order under these limits; run nothing."),
     click.option(
@@ -147,6 +162,56 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         command = option(command)
     return command
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command those of the options that say what a run is configured with."""
+    for option in reversed(SETTINGS_OPTIONS):
+        command = option(command)
+    return command
+
+
+def layered_config(
+    config_files: Sequence[str], tags: Sequence[tuple[str, str]] = (), **options: Any
+) -> LayeredConfig | None:
+    """The run config of the files and, stronger, of the options; None where nothing was given.
+
+    What is wrong with a file is told when the config is used, with all other mistakes.
+
+    Raises:
+        click.UsageError: two options that exclude each other.
+    """
+    from executor.config.layers import Layer, LayeredConfig
+
+    layers: tuple[Layer, ...] = ()
+    if config_files:
+        from executor.config.config_files import read_files
+
+        layers = read_files(config_files)
+    config = run_config(**options)
+    if tags:
+        config["tags"] = dict(tags)
+    if config:
+        layers = (*layers, Layer(config, "command line", words=_words(config)))
+    return LayeredConfig(layers) if layers else None
+
+
+#: The option that sets each setting.
+WORDS = {
+    "max_concurrent": "--max-concurrent",
+    "tag_concurrency_limits": "--tag-limit, --per-value-limit",
+    "steps_per_worker": "--steps-per-worker",
+    "start_method": "--start-method",
+    "in_process": "--in-process",
+}
+
+
+def _words(config: Mapping[str, Any]) -> dict[Path, str]:
+    settings = config.get("execution", {}).get("config", {})
+    return {
+        **{("execution", "config", name): WORDS[name] for name in settings},
+        **{("tags", name): "--tag" for name in config.get("tags", {})},
+    }
 
 
 def run_config(

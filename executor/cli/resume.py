@@ -58,6 +58,7 @@ def resume(
     # What is named now is meant from here, and this process may be elsewhere in a moment.
     if options.get("events_file") not in {None, "-"}:
         options["events_file"] = os.path.abspath(options["events_file"])  # noqa: PTH100  (a path as text)
+    options["config_files"] = [*map(os.path.abspath, options["config_files"])]
     folder = find_run(open_home(), run)
     wanted = [f"{step}*" for step in from_steps] or list(only_steps)
     words, name, before = _origin(folder, file, module)

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "executor.cli.run:run",
     "list": "executor.cli.listing:list_command",
     "job": "executor.cli.job:job",
+    "config": "executor.cli.config:config",
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
     "why": "executor.cli.why:why",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from executor.cli.find import Found, find, pick_job
-from executor.cli.options import EXIT_CODES, FAILED, INTERRUPTED, OK, run_config, run_options
+from executor.cli.options import EXIT_CODES, FAILED, INTERRUPTED, OK, layered_config, run_options
 from executor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from executor.authoring.jobs import JobDefinition
     from executor.cli.watch import Watch
+    from executor.config.layers import LayeredConfig
     from executor.runs.reexecution import ReexecutionOptions
 
 EPILOG = f"""\b
@@ -25,6 +26,7 @@ Examples:
   executor run pipeline.py
   executor run -m my_package.jobs -j nightly --max-concurrent 4
   executor run pipeline.py --tag-limit database=warehouse:1 --per-value-limit customer:2
+  executor run pipeline.py -c run.yaml -c more.yaml
   executor run pipeline.py --select '*train' --in-process
   executor run pipeline.py --dry-run
   executor run pipeline.py --json | jq .steps
@@ -53,6 +55,7 @@ def run_job(
     module: str | None,
     job_name: str | None,
     *,
+    config_files: Sequence[str],
     tags: Sequence[tuple[str, str]],
     selection: Sequence[str],
     dry_run: bool,
@@ -69,7 +72,7 @@ def run_job(
     """
     if as_json and events_file == "-":
         raise UsageError("--json and --events - both want stdout; give --events a file")
-    config = run_config(**limits)
+    config = layered_config(config_files, tags, **limits)
     found = find(file, module)
     job = pick_job(found, job_name)
     chosen = list(selection) or None
@@ -96,10 +99,9 @@ def run_job(
             watch,
             _command(found, job, job_name),
             config=config,
-            tags=dict(tags),
             selection=chosen,
             resume=resume,
-            origin=_origin(found, job, limits),
+            origin=_origin(found, job, limits | {"config_files": [*map(os.path.abspath, config_files)]}),
         )
 
 
@@ -108,8 +110,7 @@ def _run(
     watch: Watch,
     command: list[str],
     *,
-    config: dict[str, object],
-    tags: dict[str, str],
+    config: LayeredConfig | None,
     selection: list[str] | None,
     resume: ReexecutionOptions | None,
     origin: dict[str, object],
@@ -120,7 +121,6 @@ def _run(
     result = execute_job(
         job,
         run_config=config,
-        tags=tags,
         selection=selection,
         raise_on_error=False,
         home=watch.home,

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from executor.config.problems import Problems, json_text, nearest, quoted
+from executor.config.secrets import SecretText
 from executor.config.settings import ExecutorSettings, StartMethod, TagLimit
-from executor.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from executor.config.layers import Path
 
 #: The two executors, as they are named in ``execution.config.<name>``.
 ExecutorKind = Literal["multiprocess", "in_process"]
@@ -24,22 +27,6 @@ Fields = dict[str, Any]
 PER_UNIQUE_VALUE = ("applyLimitPerUniqueValue", "apply_limit_per_unique_value")
 
 
-class Problems:
-    """The mistakes found so far, each with the path where it stands."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, path: str, text: str) -> None:
-        """Keep one mistake at ``path``; an empty path is the top of what is checked."""
-        self.found.append(f"{path}: {text}" if path else text)
-
-    def raise_if_any(self, kind: type[ConfigError] = ConfigError) -> None:
-        """Raises them all at once as one error of that kind, where there are any."""
-        if self.found:
-            raise kind(self.found)
-
-
 def executor_settings(config: Mapping[str, Any] | None, kind: ExecutorKind = "multiprocess") -> ExecutorSettings:
     """The settings that an executor's own config (``{"max_concurrent": 4}``) stands for.
 
@@ -47,13 +34,42 @@ def executor_settings(config: Mapping[str, Any] | None, kind: ExecutorKind = "mu
         ConfigError: it has mistakes; ``problems`` has one sentence for each.
     """
     problems = Problems()
-    fields = check_executor_config(config, "", kind, problems)
+    fields = check_executor_config(config, (), kind, problems)
     problems.raise_if_any()
     return ExecutorSettings(**{"in_process": kind == "in_process", **fields})
 
 
+def settings_config(settings: ExecutorSettings) -> dict[str, Any]:
+    """The config that these settings stand for: the other way round, every key written out."""
+    if settings.in_process:
+        return {"retries": _retries_config(settings)}
+    limits: list[dict[str, Any]] = []
+    for limit in settings.tag_concurrency_limits:
+        one: dict[str, Any] = {"key": limit.key, "limit": limit.limit}
+        if limit.value is not None:
+            one["value"] = limit.value
+        elif limit.per_unique_value:
+            one["value"] = {PER_UNIQUE_VALUE[0]: True}
+        limits.append(one)
+    method: Any = settings.start_method
+    if settings.preload_modules:
+        method = {settings.start_method: {"preload_modules": list(settings.preload_modules)}}
+    return {
+        "max_concurrent": settings.max_concurrent,
+        "tag_concurrency_limits": limits,
+        "start_method": method,
+        "retries": _retries_config(settings),
+        "steps_per_worker": "unlimited" if settings.steps_per_worker is None else settings.steps_per_worker,
+        "stop_grace_s": settings.stop_grace_s,
+    }
+
+
+def _retries_config(settings: ExecutorSettings) -> dict[str, Any]:
+    return {"enabled": {}} if settings.retries else {"disabled": {}}
+
+
 def check_executor_config(
-    config: object, path: str, kind: ExecutorKind, problems: Problems, *, foreign: Collection[str] | None = ()
+    config: object, path: Path, kind: ExecutorKind, problems: Problems, *, foreign: Collection[str] | None = ()
 ) -> Fields:
     """The checked settings of the keys that ``config`` has, and of no others, so that one layer can lie over another.
 
@@ -62,15 +78,18 @@ def check_executor_config(
     if config is None:
         return {}
     if not isinstance(config, Mapping):
-        problems.add(path, f"{config!r} is not a dict; give the settings by name, such as {{'max_concurrent': 4}}")
+        example = problems.literal({"max_concurrent": 4}, path)
+        problems.add(
+            path, f"{problems.shown(path, config)} is not a dict; give the settings by name, such as {example}"
+        )
         return {}
     fields: Fields = {}
     for key, value in config.items():
         check = SETTINGS.get(key)
-        where = f"{path}.{key}" if path else str(key)
+        where = (*path, key)
         if check is None:
             if foreign is not None and key not in foreign:
-                problems.add(path, f"unknown key {key!r}{did_you_mean(str(key), [*SETTINGS, *foreign])}")
+                problems.unknown(where, [*SETTINGS, *foreign])
         elif kind == "in_process" and key not in IN_PROCESS_SETTINGS:
             problems.add(
                 where, "the in-process executor runs one step at a time; leave it out, or use multiprocess_executor"
@@ -83,23 +102,24 @@ def check_executor_config(
 # --- one function per setting: the fields it stands for; what is wrong goes to the problems ---------------------------
 
 
-def _max_concurrent(value: object, path: str, problems: Problems) -> Fields:
+def _max_concurrent(value: object, path: Path, problems: Problems) -> Fields:
     if value is None:
         return {"max_concurrent": None}
     number = _whole_number(value, path, problems, least=0, unit="steps at once, or null for the number of CPUs")
     return {} if number is None else {"max_concurrent": number or None}
 
 
-def _tag_limits(value: object, path: str, problems: Problems) -> Fields:
+def _tag_limits(value: object, path: Path, problems: Problems) -> Fields:
     if value is None:
         return {"tag_concurrency_limits": ()}
     if not isinstance(value, list | tuple):
-        problems.add(path, f"{value!r} is not a list; give a list such as [{{'key': 'database', 'limit': 1}}]")
+        example = problems.literal([{"key": "database", "limit": 1}], path)
+        problems.add(path, f"{problems.shown(path, value)} is not a list; give a list such as {example}")
         return {}
     limits: list[TagLimit] = []
     first_at: dict[tuple[str, str | None, bool], int] = {}
     for number, item in enumerate(value):
-        where = f"{path}[{number}]"
+        where = (*path, number)
         limit = _tag_limit(item, where, problems)
         if limit is None:
             continue
@@ -111,64 +131,67 @@ def _tag_limits(value: object, path: str, problems: Problems) -> Fields:
     return {"tag_concurrency_limits": tuple(limits)}
 
 
-def _tag_limit(item: object, path: str, problems: Problems) -> TagLimit | None:
+def _tag_limit(item: object, path: Path, problems: Problems) -> TagLimit | None:
     if not isinstance(item, Mapping):
-        problems.add(
-            path, f"{item!r} is not a dict; a limit looks like {{'key': 'database', 'value': 'warehouse', 'limit': 1}}"
-        )
+        example = problems.literal({"key": "database", "value": "warehouse", "limit": 1}, path)
+        problems.add(path, f"{problems.shown(path, item)} is not a dict; a limit looks like {example}")
         return None
-    known, before = ("key", "value", "limit"), len(problems.found)
+    known, before = ("key", "value", "limit"), problems.count
     for name in item:
         if name not in known:
-            problems.add(
-                path, f"unknown key {name!r}{did_you_mean(str(name), known)} (a limit has key, value and limit)"
-            )
+            problems.unknown((*path, name), known, end=" (a limit has key, value and limit)")
     key = item.get("key")
     if not isinstance(key, str) or not key:
-        said = "has no key" if key is None else f"key {key!r} is not text"
-        problems.add(path, f"{said}; write the tag that it limits, such as 'key': {str(key or 'database')!r}")
+        said = "has no key" if key is None else f"key {problems.shown((*path, 'key'), key)} is not text"
+        problems.add(
+            path, f"{said}; write the tag that it limits, such as {_pair(problems, path, str(key or 'database'))}"
+        )
     limit = None
     if item.get("limit") is None:
-        problems.add(path, "has no limit; write how many steps may run at once, 1 or more: 'limit': 1")
+        example = "limit: 1" if problems.in_yaml(path) else "'limit': 1"
+        problems.add(path, f"has no limit; write how many steps may run at once, 1 or more: {example}")
     else:
-        limit = _whole_number(item["limit"], f"{path}.limit", problems, least=1, unit="steps at once")
-    value, per_unique_value = _tag_value(item.get("value"), f"{path}.value", problems)
-    if len(problems.found) > before or not isinstance(key, str) or limit is None:
+        limit = _whole_number(item["limit"], (*path, "limit"), problems, least=1, unit="steps at once")
+    value, per_unique_value = _tag_value(item.get("value"), (*path, "value"), problems)
+    if problems.count > before or not isinstance(key, str) or limit is None:
         return None
-    return TagLimit(key=key, limit=limit, value=value, per_unique_value=per_unique_value)
+    return TagLimit(key=str(key), limit=limit, value=value, per_unique_value=per_unique_value)
 
 
-def _tag_value(value: object, path: str, problems: Problems) -> tuple[str | None, bool]:
+def _pair(problems: Problems, path: Path, key: str) -> str:
+    """``key: database``, as it is written there."""
+    return f"key: {problems.literal(key, path)}" if problems.in_yaml(path) else f"'key': {key!r}"
+
+
+def _tag_value(value: object, path: Path, problems: Problems) -> tuple[str | None, bool]:
     """The value that a limit counts, and whether it counts each value by itself."""
     if value is None or isinstance(value, str):
-        return value, False
+        return value if value is None else str(value), False
     if isinstance(value, Mapping):
+        example = problems.literal({"applyLimitPerUniqueValue": True}, path)
         if len(value) == 1:
             name, wanted = next(iter(value.items()))
             if name in PER_UNIQUE_VALUE and isinstance(wanted, bool):
                 return None, wanted
             if name not in PER_UNIQUE_VALUE:
-                hint = did_you_mean(str(name), PER_UNIQUE_VALUE)
-                problems.add(path, f"unknown key {name!r}; write {{'applyLimitPerUniqueValue': True}}, or a text{hint}")
+                hint = nearest(name, PER_UNIQUE_VALUE)
+                problems.add(path, f"unknown key {quoted(name)}; write {example}, or a text{hint}")
                 return None, False
-        problems.add(path, f"{value!r} is neither text nor {{'applyLimitPerUniqueValue': True}}; write one of them")
+        problems.add(path, f"{problems.shown(path, value)} is neither text nor {example}; write one of them")
         return None, False
-    import json
-
-    try:
-        quoted = json.dumps(json.dumps(value))
-    except (TypeError, ValueError):
-        quoted = '"…"'
-    problems.add(path, f"{value!r} is not text, and tags are; write it with quotes: {quoted}")
+    text = json_text(value)
+    as_text = json_text(text) if text != '"…"' else text
+    problems.add(path, f"{problems.shown(path, value)} is not text, and tags are; write it with quotes: {as_text}")
     return None, False
 
 
-def _start_method(value: object, path: str, problems: Problems) -> Fields:
+def _start_method(value: object, path: Path, problems: Problems) -> Fields:
     """A name, or Dagster's form: a dict with the name as its one key and that method's settings as the value."""
     name, inner = value, None
     if isinstance(value, Mapping):
         if len(value) != 1:
-            problems.add(path, f"{value!r} must have one key: the method, such as {{'forkserver': {{}}}}")
+            example = problems.literal({"forkserver": {}}, path)
+            problems.add(path, f"{problems.shown(path, value)} must have one key: the method, such as {example}")
             return {}
         name, inner = next(iter(value.items()))
     choices = get_args(StartMethod)
@@ -180,60 +203,66 @@ def _start_method(value: object, path: str, problems: Problems) -> Fields:
         )
         return {}
     if not isinstance(name, str) or name not in choices:
-        problems.add(
-            path, f"unknown method {name!r}; use one of {', '.join(choices)}{did_you_mean(str(name), choices)}"
-        )
+        said = problems.shown(path, name) if name is value else quoted(name)
+        problems.add(path, f"unknown method {said}; use one of {', '.join(choices)}{nearest(name, choices)}")
         return {}
-    fields: Fields = {"start_method": name}
+    fields: Fields = {"start_method": str(name)}
+    where = (*path, name)
     for key, item in inner.items() if isinstance(inner, Mapping) else ():
         if key != "preload_modules" or name != "forkserver":
-            hint = did_you_mean(str(key), ["preload_modules"]) if name == "forkserver" else ""
-            problems.add(f"{path}.{name}", f"unknown key {key!r}{hint}")
+            problems.unknown((*where, key), ["preload_modules"] if name == "forkserver" else [])
         elif item is not None:
-            fields |= _preload_modules(item, f"{path}.{name}.preload_modules", problems)
+            fields |= _preload_modules(item, (*where, "preload_modules"), problems)
     if inner is not None and not isinstance(inner, Mapping):
-        problems.add(f"{path}.{name}", f"{inner!r} is not a dict; write {{}}")
+        problems.add(where, f"{problems.shown(where, inner)} is not a dict; write {{}}")
     return fields
 
 
-def _preload_modules(value: object, path: str, problems: Problems) -> Fields:
+def _preload_modules(value: object, path: Path, problems: Problems) -> Fields:
     if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
-        return {"preload_modules": tuple(value)}
-    problems.add(path, f"{value!r} is not a list of module names; write one such as ['numpy', 'my_package.ops']")
+        return {"preload_modules": tuple(map(str, value))}
+    example = problems.literal(["numpy", "my_package.ops"], path)
+    problems.add(path, f"{problems.shown(path, value)} is not a list of module names; write one such as {example}")
     return {}
 
 
-def _retries(value: object, path: str, problems: Problems) -> Fields:
+def _retries(value: object, path: Path, problems: Problems) -> Fields:
     """``enabled`` or ``disabled``, as a name or in Dagster's form, a dict with it as the one key."""
     name = value
     if isinstance(value, Mapping):
         name = next(iter(value)) if len(value) == 1 and not next(iter(value.values())) else None
     if name is None or name not in ("enabled", "disabled"):
-        problems.add(path, f"{value!r} is neither {{'enabled': {{}}}} nor {{'disabled': {{}}}}; write one of them")
+        on, off = problems.literal({"enabled": {}}, path), problems.literal({"disabled": {}}, path)
+        problems.add(path, f"{problems.shown(path, value)} is neither {on} nor {off}; write one of them")
         return {}
     return {"retries": name == "enabled"}
 
 
-def _steps_per_worker(value: object, path: str, problems: Problems) -> Fields:
+def _steps_per_worker(value: object, path: Path, problems: Problems) -> Fields:
     if value == "unlimited":
         return {"steps_per_worker": None}
     if isinstance(value, str) and not value.isdigit():
-        problems.add(path, f"{value!r} is neither a whole number nor 'unlimited'{did_you_mean(value, ['unlimited'])}")
+        said = f"{problems.shown(path, value)} is neither a whole number nor 'unlimited'"
+        problems.add(path, f"{said}{nearest(value, ['unlimited'])}")
         return {}
     number = _whole_number(value, path, problems, least=1, unit="attempts before a worker is replaced, or 'unlimited'")
     return {} if number is None else {"steps_per_worker": number}
 
 
-def _stop_grace(value: object, path: str, problems: Problems) -> Fields:
+def _stop_grace(value: object, path: Path, problems: Problems) -> Fields:
+    if isinstance(value, SecretText):
+        value = as_number(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return {"stop_grace_s": float(value)}
     problems.add(
-        path, f"{value!r} is not a number of seconds, 0 or more; it is the time from SIGTERM to SIGKILL, usually 5.0"
+        path,
+        f"{problems.shown(path, value)} is not a number of seconds, 0 or more; "
+        "it is the time from SIGTERM to SIGKILL, usually 5.0",
     )
     return {}
 
 
-def _step_dependency(value: object, path: str, problems: Problems) -> Fields:
+def _step_dependency(value: object, path: Path, problems: Problems) -> Fields:
     if value not in (None, {}, {"require_upstream_step_success": True}):
         problems.add(
             path,
@@ -242,20 +271,33 @@ def _step_dependency(value: object, path: str, problems: Problems) -> Fields:
     return {}
 
 
-def _whole_number(value: object, path: str, problems: Problems, *, least: int, unit: str) -> int | None:
+def _whole_number(value: object, path: Path, problems: Problems, *, least: int, unit: str) -> int | None:
     """``value`` where it is a whole number from ``least``, else None and a problem."""
+    if isinstance(value, SecretText):  # text, as every variable is
+        value = as_number(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
-    if isinstance(value, str) and value.strip().isdigit():
+    if isinstance(value, str) and not isinstance(value, SecretText) and value.strip().isdigit():
         hint = f"write it without quotes: {int(value)}"
     else:
         hint = f"write a whole number of {unit}, {least} or more"
-    problems.add(path, f"{value!r} is not {'allowed' if type(value) is int else 'a whole number'}; {hint}")
+    said = "allowed" if type(value) is int else "a whole number"
+    problems.add(path, f"{problems.shown(path, value)} is not {said}; {hint}")
     return None
 
 
+def as_number(text: str) -> int | float | str:
+    """The number that a text stands for, or the text itself, as it was."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 #: Every key that an executor's config may have, and what checks its value.
-SETTINGS: Mapping[str, Callable[[object, str, Problems], Fields]] = {
+SETTINGS: Mapping[str, Callable[[object, Path, Problems], Fields]] = {
     "max_concurrent": _max_concurrent,
     "tag_concurrency_limits": _tag_limits,
     "start_method": _start_method,

@@ -104,6 +104,7 @@ class _Reader:
         self._file = file
         self._limits: dict[str, int] = {}
         self._defaults: list[_Said] = []
+        self._most_runs: list[_Said] = []
         self._notices: list[str] = []
         self._retention: dict[str, int | None] = {}
         self._largest = largest_pool_limit()
@@ -125,12 +126,13 @@ class _Reader:
             elif name == "retention":
                 self._section(entry.value, "retention", {"runs": self._runs_kept} | dict.fromkeys(DAGSTERS, _nothing))
             elif name in QUEUE_SECTIONS:
-                self._no_effect_yet(entry.key, name)
+                self._queue(entry, name)
             elif near := next((known for known in READ if _misspelt(name, known)), None):
                 self._file.add(entry.key, f"unknown key {name!r}; did you mean {near!r}?")
             else:
                 ignored.append(name)
         default = self._one_of(self._defaults)
+        self._one_of(self._most_runs)
         self._file.raise_if_any()
         return InstanceSettings(
             file=self._file.path,
@@ -289,10 +291,28 @@ class _Reader:
     def _max_runs(self, entry: Entry, words: str, *, older: bool = False) -> None:
         if older:
             self._older(entry.key, words, "concurrency.runs.max_concurrent_runs")
-        if not is_null(entry.value):
-            hint = "write how many runs may go on at once, 0 or more, or -1 for no limit"
-            self._file.whole_number(entry.value, least=-1, hint=hint)
+        self._run_limit(entry, words)
         self._no_effect_yet(entry.key, words)
+
+    def _run_limit(self, entry: Entry, words: str) -> None:
+        if is_null(entry.value):
+            return
+        hint = "write how many runs may go on at once, 0 or more, or -1 for no limit"
+        number = self._file.whole_number(entry.value, least=-1, hint=hint)
+        if number is not None:
+            self._most_runs.append(_Said(entry.key, words, number))
+
+    def _queue(self, entry: Entry, name: str) -> None:
+        """``run_queue`` and, older, ``run_coordinator``, whose settings stand under ``config``."""
+        words, section = name, entry.value
+        if name == "run_coordinator" and section.id == "mapping":
+            inner = self._file.mapping(section, "a mapping").get("config")
+            words, section = f"{name}.config", section if inner is None else inner.value
+        if section.id == "mapping":
+            for key, item in self._file.mapping(section, "a mapping").items():
+                if key == "max_concurrent_runs":
+                    self._run_limit(item, f"{words}.{key}")
+        self._no_effect_yet(entry.key, name)
 
     def _tag_limits(self, entry: Entry, words: str, *, older: bool = False) -> None:
         if older:

@@ -45,11 +45,20 @@ def default_max_concurrent(environ: Mapping[str, str] | None = None) -> int:
     Raises:
         ConfigError: the variable is not a whole number, 0 or more.
     """
+    return environment_max_concurrent(environ) or usable_cpus()
+
+
+def environment_max_concurrent(environ: Mapping[str, str] | None = None) -> int | None:
+    """``EXECUTOR_MAX_CONCURRENT`` where it is set and not 0, else None.
+
+    Raises:
+        ConfigError: the variable is not a whole number, 0 or more.
+    """
     text = (os.environ if environ is None else environ).get(MAX_CONCURRENT_VARIABLE, "").strip()
     if text and not (text.isascii() and text.isdigit()):
         problem = f"environment variable {MAX_CONCURRENT_VARIABLE}: {text!r} is not a whole number, 0 or more"
         raise ConfigError([f"{problem}; correct it, or unset it to use as many steps at once as there are CPUs"])
-    return int(text or 0) or usable_cpus()
+    return int(text or 0) or None
 
 
 def largest_pool_limit(environ: Mapping[str, str] | None = None) -> int:

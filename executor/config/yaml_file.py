@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Larger than anybody writes by hand, and small enough to be read in a moment.
 MOST_BYTES = 1 << 20
+# Values that aliases may add. A few lines of aliases of aliases can stand for more values than any memory holds.
+MOST_ALIASED = 10_000
+# No setting stands nearly so deep.
+MOST_DEPTH = 64
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -48,6 +52,11 @@ class YamlFile:
         mark = node.start_mark
         self._problems.append((mark.line, mark.column, f"{self.at(node)}: {text}"))
 
+    @property
+    def mistakes(self) -> tuple[tuple[int, int, str], ...]:
+        """Line and column, counted from 0, and the sentence of each mistake."""
+        return tuple(self._problems)
+
     def raise_if_any(self) -> None:
         """Raise all mistakes at once as one ``ConfigError``, in the order of their lines, where there are any."""
         if self._problems:
@@ -60,15 +69,27 @@ class YamlFile:
             ConfigError: it cannot be read, or is no YAML.
         """
         try:
-            data = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise ConfigError([f"{self.path} cannot be read: {error.strerror}"]) from error
         if len(data) > MOST_BYTES:
-            raise ConfigError([f"{self.path} has {len(data)} bytes; settings are read from at most {MOST_BYTES}"])
+            line = data.count(b"\n") + 1
+            raise ConfigError([f"{self.path}:{line}: goes on after {MOST_BYTES} bytes, and no settings are so large"])
         import yaml
 
+        from executor.config.yaml_composer import BoundedLoader, TooMuch
+
         try:
-            return yaml.compose(data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+            return yaml.compose(data.decode("utf-8-sig"), Loader=BoundedLoader)
+        except TooMuch as error:
+            mark = error.mark
+            raise ConfigError([f"{self.path}:{mark.line + 1}:{mark.column + 1}: {error}"]) from error
+        except yaml.reader.ReaderError as error:
+            text = data.decode("utf-8-sig")
+            line = text.count("\n", 0, error.position) + 1
+            character = f"the character U+{error.character:04X}" if isinstance(error.character, int) else "what"
+            raise ConfigError([f"{self.path}:{line}: {character} cannot stand in YAML; remove it"]) from error
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
             raise ConfigError([f"{self.path}:{line}: is not UTF-8 text; save it as UTF-8"]) from error
@@ -76,11 +97,11 @@ class YamlFile:
             mark = error.problem_mark or error.context_mark
             where = f"{self.path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else str(self.path)
             said = " ".join(filter(None, [error.problem, error.context]))
+            if mark is not None and "${" in data.decode("utf-8-sig").splitlines()[mark.line]:
+                said += '; between { } and [ ] write it in quotes: "${VAR}"'
             raise ConfigError([f"{where}: is not YAML: {said}"]) from error
         except yaml.YAMLError as error:
             raise ConfigError([f"{self.path}: is not YAML: {str(error).splitlines()[0]}"]) from error
-        except RecursionError:
-            raise ConfigError([f"{self.path}: is nested too deeply to be read"]) from None
 
     def mapping(self, node: Node, what: str) -> dict[str, Entry]:
         """The entries of a mapping by key, for a node that should be one; empty where it is null or something else.
@@ -108,6 +129,9 @@ class YamlFile:
 
         ``hint`` says what to write, and follows a semicolon.
         """
+        variable = self._variable(node)
+        if variable is not None:
+            return self._number_of(node, *variable, least=least, most=most, hint=hint)
         text = node.value if node.id == "scalar" else ""
         digits = re.fullmatch(r"[+-]?\d+", text)
         if digits and node.tag == _TEXT_TAG:
@@ -118,6 +142,35 @@ class YamlFile:
             return int(text)
         else:
             self.add(node, f"{shown(node)} is not {'allowed' if digits else 'a whole number'}; {hint}")
+        return None
+
+    def _variable(self, node: Node) -> tuple[str, str | None] | None:
+        """For ``${VAR}`` or ``{env: VAR}``: what it names, and its value, None where that is a mistake; else None."""
+        from executor.config.environment import filled, reference, variable
+
+        before = len(self._problems)
+        if node.id == "scalar" and "${" in node.value:
+            names: list[str] = []
+            value = filled(node.value, lambda said: self.add(node, said), names)
+            said = ", ".join(names)
+        elif node.id == "mapping" and all(key.id == value.id == "scalar" for key, value in node.value):
+            name = reference({key.value: value.value for key, value in node.value})
+            if name is None:
+                return None
+            value, said = variable(name, None, lambda text: self.add(node, text), in_file=True), name
+        else:
+            return None
+        return said, value if len(self._problems) == before else None
+
+    def _number_of(
+        self, node: Node, names: str, text: str | None, *, least: int, most: int | None, hint: str
+    ) -> int | None:
+        """The number that the value of a variable is, else None and a mistake. The value itself is not shown."""
+        if text is None:
+            return None
+        if re.fullmatch(r"[+-]?\d+", text) and int(text) >= least and (most is None or int(text) <= most):
+            return int(text)
+        self.add(node, f"the environment variable {names} is no number that can stand here; {hint}")
         return None
 
 

@@ -21,7 +21,7 @@ from executor.scheduler.events import (
 from executor.workers.interface import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from executor.authoring.ops import OpDefinition
     from executor.plan.plan import Plan
@@ -62,11 +62,13 @@ class Driver:
         clock: RunClock,
         claims: RunClaims | None = None,
         control: Control | None = None,
+        configs: Mapping[int, InputValue] | None = None,
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
         self._plan, self._scheduler, self._workers = plan, scheduler, workers
         self._claims = claims  #: None: no step uses pools
         self._control = control  #: None: nobody can ask for anything but by a signal
+        self._configs = configs  #: by step index: the input with a step's config; None or empty: no step has any
         self._history, self._selector, self._clock = history, selector, clock
         self._on_event = on_event
         self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
@@ -291,6 +293,8 @@ class Driver:
         key = command.key
         index = self._plan.index_of[key]
         inputs = self._inputs(index) if self._plan.steps[index].inputs else ()  # a fan-in may be of nothing
+        if self._configs and index in self._configs:
+            inputs = (*inputs, self._configs[index])
         step = self._plan.steps[index]
         op: OpDefinition = step.compute  # type: ignore[assignment]  # the plan holds it as opaque
         attempt = Attempt(

@@ -107,6 +107,11 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def config(self) -> Path:
+        """The run config, as JSON, without its secrets; not there where there was none."""
+        return self.path / "config.json"
+
+    @property
     def values(self) -> Path:
         """The folder of the values that are too large for the history."""
         return self.path / "values"

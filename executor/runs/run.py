@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from executor.scheduler.events import Event, StepReused
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
-    from executor.workers.interface import Workers
+    from executor.workers.interface import InputValue, Workers
     from executor.workers.job import WorkerJob
     from executor.workers.selector import Selector
 
@@ -58,6 +58,7 @@ def drive_run(
     partial: bool = False,
     origin: Mapping[str, object] | None = None,
     retention: RetentionSettings | None = None,
+    configs: Mapping[int, InputValue],
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
@@ -65,6 +66,7 @@ def drive_run(
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
     ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again. ``retention`` says which
     runs are removed at the end; None: none.
+    ``configs`` are the inputs with the config of steps, by step index.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
@@ -98,6 +100,7 @@ def drive_run(
             clock=clock,
             claims=claims,
             control=control,
+            configs=configs,
             on_event=on_event,
         )
         started = RunStarted(

@@ -15,6 +15,7 @@ from executor.errors import ConfigError, UsageError
 from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
 from executor.plan.select import select_steps
+from executor.runs.configs import config_inputs, write_config
 from executor.runs.home import make_run, open_home
 from executor.runs.pools import join_ledger, uses_pools
 from executor.runs.records import PARENT_TAG, ROOT_TAG
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from executor.authoring.jobs import JobDefinition
     from executor.authoring.ops import OpDefinition
+    from executor.authoring.resolve import ResolvedConfig
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
 def start_run(
     job: JobDefinition,
-    settings: ExecutorSettings,
+    config: ResolvedConfig,
     launch: Launch | None,
     at_once: int,
     *,
@@ -66,7 +68,7 @@ def start_run(
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
         held = stack.enter_context(ExitStack())
         plan = compile_job(job)
-        partial, resumed = False, None
+        settings, partial, resumed = config.settings, False, None
         if reexecution is not None:
             if selection is not None:
                 raise UsageError("a run that goes on from another has no selection; name the steps in step_selection")
@@ -76,6 +78,7 @@ def start_run(
             whole = len(plan)
             plan = select_steps(plan, selection)
             partial = len(plan) < whole
+        config.require(step.key for step in plan.steps)
         limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
         notices = _replaced_limits(job, settings)
         given = normalized_tags("the run", tags)
@@ -88,6 +91,7 @@ def start_run(
         owner = new_owner()
         lock = make_run(home_path)
         stack.callback(_forget, lock)
+        write_config(lock.folder.config, config)
         locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
         worker_job = WorkerJob(
             lock.folder.run_id,
@@ -134,6 +138,7 @@ def start_run(
             partial=partial,
             origin=origin or {},
             retention=instance.retention,
+            configs=config_inputs(plan, config),
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}

@@ -352,10 +352,10 @@ def test_tags_of_a_job_are_those_of_its_runs_unless_run_tags_are_given() -> None
         ({"op_retry_policy": 3}, "job 'daily': op_retry_policy is 3"),
         ({"tags": 3}, "job 'daily': tags are 3"),
         ({"name": "a b"}, "'a b' cannot be the name of a job"),
-        ({"config": {"max_concurrent": 2}}, "job 'daily': config: 'max_concurrent' is not read there"),
+        ({"config": {"max_concurrent": 2}}, "job 'daily': config: \"max_concurrent\" is not read there"),
         (
             {"config": {"execution": {"config": {"multiprocess": {"max_concurent": 2}}}}},
-            "job 'daily': config.execution.config.multiprocess: unknown key 'max_concurent'",
+            "job 'daily': config.execution.config.multiprocess: unknown key \"max_concurent\"",
         ),
     ],
 )

@@ -142,7 +142,9 @@ class TestForms:
 
     def test_a_limit_in_the_wrong_place_is_an_error_where_it_is_written(self) -> None:
         wrong = {"tag_concurrency_limits": [{"key": "database", "limit": 1}]}
-        with pytest.raises(dg.DefinitionError, match=r"(?s)'tag_concurrency_limits' is not read there.*\"execution\""):
+        with pytest.raises(
+            dg.DefinitionError, match=r"(?s)\"tag_concurrency_limits\" is not read there.*\"execution\""
+        ):
             dg.define_asset_job(name="my_job", config=wrong)
 
 

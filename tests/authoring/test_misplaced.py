@@ -46,7 +46,7 @@ def test_a_function_of_configured_is_not_called_with_a_config_that_is_wrong() ->
     with pytest.raises(ConfigError) as raised:
         counted.settings({"execution": {"config": {"m": 3}}})
     assert [problem for problem in raised.value.problems if "KeyError" in problem] == []
-    assert any("'m'" in problem for problem in raised.value.problems)
+    assert any('"m"' in problem for problem in raised.value.problems)
 
 
 @op

@@ -55,11 +55,11 @@ def test_all_mistakes_are_reported_at_once_each_with_its_path() -> None:
         }
     )
     assert found == (
-        "unknown key 'max_concurent'; did you mean 'max_concurrent'?",
-        "start_method: unknown method 'forked'; use one of auto, fork, forkserver; did you mean 'fork'?",
+        'unknown key "max_concurent"; did you mean "max_concurrent"?',
+        "start_method: unknown method 'forked'; use one of auto, fork, forkserver; did you mean \"fork\"?",
         "stop_grace_s: -1 is not a number of seconds, 0 or more; it is the time from SIGTERM to SIGKILL, usually 5.0",
         "tag_concurrency_limits[0].limit: 0 is not allowed; write a whole number of steps at once, 1 or more",
-        "tag_concurrency_limits[1]: unknown key 'kye'; did you mean 'key'? (a limit has key, value and limit)",
+        'tag_concurrency_limits[1]: unknown key "kye"; did you mean "key"? (a limit has key, value and limit)',
         "tag_concurrency_limits[1]: has no key; write the tag that it limits, such as 'key': 'database'",
     )
 
@@ -176,10 +176,10 @@ def test_spawn_is_refused_with_what_to_use_instead(written: Any) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ({"fork": {"preload_modules": []}}, "start_method.fork: unknown key 'preload_modules'"),
+        ({"fork": {"preload_modules": []}}, 'start_method.fork: unknown key "preload_modules"'),
         (
             {"forkserver": {"preload": []}},
-            "start_method.forkserver: unknown key 'preload'; did you mean 'preload_modules'?",
+            'start_method.forkserver: unknown key "preload"; did you mean "preload_modules"?',
         ),
         (
             {"forkserver": {"preload_modules": "numpy"}},

@@ -122,7 +122,7 @@ def test_what_belongs_to_the_queue_of_runs_is_said_to_have_no_effect(tmp_path: P
       - {key: dagster/backfill, limit: 10}
   pools:
     op_granularity_run_buffer: 1
-  max_runs: -1
+  max_runs: 15
   run_tag_limits: []
 run_queue:
   max_concurrent_runs: 15
@@ -247,15 +247,35 @@ def test_a_file_that_cannot_be_text_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"executor\.yaml:2: is not UTF-8 text"):
         read_instance_settings(tmp_path)
     path.write_text("x: \x00")
-    with pytest.raises(ConfigError, match="is not YAML: unacceptable character"):
+    with pytest.raises(ConfigError, match=r"executor\.yaml:1: the character U\+0000 cannot stand in YAML"):
         read_instance_settings(tmp_path)
-    path.write_text("#" * ((1 << 20) + 1))
-    with pytest.raises(ConfigError, match="settings are read from at most 1048576"):
+    path.write_text("#\n" * (1 << 19) + "#")
+    with pytest.raises(ConfigError, match=r"executor\.yaml:524289: goes on after 1048576 bytes"):
         read_instance_settings(tmp_path)
     path.write_text("[" * 100_000)
-    with pytest.raises(ConfigError, match="is nested too deeply"):
+    with pytest.raises(ConfigError, match=r"executor\.yaml:1:65: is nested more than 64 levels deep"):
         read_instance_settings(tmp_path)
     path.unlink()
     path.mkdir()
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         read_instance_settings(tmp_path)
+
+
+# --- variables --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["${POOL_LIMIT}", "'${POOL_LIMIT}'", "{env: POOL_LIMIT}", "${NOT_SET_AT_ALL:-3}"])
+def test_a_limit_may_come_from_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("POOL_LIMIT", "3")
+    monkeypatch.delenv("NOT_SET_AT_ALL", raising=False)
+    text = f"storage: {{postgres: '${{NOT_SET_AT_ALL}}'}}\nconcurrency:\n  pools:\n    default_limit: {written}\n"
+    assert read(tmp_path, text).pools.default_limit == 3
+
+
+def test_a_variable_that_gives_no_limit_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOL_LIMIT", "many")
+    monkeypatch.delenv("NOT_SET_AT_ALL", raising=False)
+    text = "concurrency:\n  pools:\n    limits: {a: '${POOL_LIMIT}', b: '${NOT_SET_AT_ALL}'}\n"
+    first, second = problems(tmp_path, text)
+    assert first.startswith("executor.yaml:3:17: the environment variable POOL_LIMIT is no number that can stand here")
+    assert second.startswith("executor.yaml:3:37: the environment variable NOT_SET_AT_ALL is not set; set it")

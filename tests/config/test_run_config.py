@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
-from executor.config.check import Problems
-from executor.config.run_config import ExecutorPart, executor_part
+from executor.config.layers import Layer, path_text
+from executor.config.problems import Problems
+from executor.config.run_config import sections
 
 
-def read(config: Any) -> tuple[ExecutorPart, list[str]]:
+def read(config: Any) -> tuple[tuple[str | None, Any, str], list[str]]:
+    """The executor's part of a run config: its kind, its settings and its path; and what is wrong."""
     problems = Problems()
-    return executor_part(config, problems), problems.found
+    part = sections(Layer(config), problems).executor
+    return (part.kind, part.config, path_text(part.path)), problems.found
 
 
 @pytest.mark.parametrize(
@@ -32,14 +35,14 @@ def read(config: Any) -> tuple[ExecutorPart, list[str]]:
     ],
 )
 def test_both_nestings_are_right(config: Any, kind: str | None, part: dict[str, Any], path: str) -> None:
-    assert read(config) == (ExecutorPart(kind, part, path), [])  # type: ignore[arg-type]  # the kinds are as text here
+    assert read(config) == ((kind, part, path), [])
 
 
 def test_a_setting_at_the_top_is_an_error_with_the_lines_to_write() -> None:
     _, found = read({"tag_concurrency_limits": [{"key": "database", "limit": 1}]})
     (problem,) = found
     said, _, lines = problem.partition("\n")
-    assert said.startswith("'tag_concurrency_limits' is not read there; settings of the executor stand under")
+    assert said.startswith('"tag_concurrency_limits" is not read there; the executor\'s settings stand under')
     assert lines.splitlines() == [
         "{",
         '    "execution": {',
@@ -78,22 +81,23 @@ def test_the_lines_keep_what_stood_in_the_right_place() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"executoin": {}}, "unknown section 'executoin'; did you mean 'execution'?"),
-        ({"execution": {"confg": {}}}, "execution: unknown key 'confg'; did you mean 'config'?"),
-        ({"ops": {"load": {"config": {"x": 1}}}}, "ops: this version has no config of ops; leave this section out"),
-        ({"resources": {"io": 1}}, "resources: this version has no resources"),
-        ({"loggers": {"console": {}}}, "loggers: this version has no loggers"),
+        ({"executoin": {}}, 'unknown section "executoin"; did you mean "execution"?'),
+        ({"execution": {"confg": {}}}, 'execution: unknown key "confg"; did you mean "config"?'),
+        ({"ops": 3}, "ops: 3 is not a dict; it looks like {'load': {'config': {'rows': 3}}}"),
+        ({"tags": ["a"]}, "tags: ['a'] is not a dict; it looks like {'team': 'data'}"),
+        ({"resources": {"io": 1}}, "this version has no resources; leave this section out"),
+        ({"loggers": {"console": {}}}, "this version has no loggers"),
         ({"execution": [1]}, "execution: [1] is not a dict"),
         ({"execution": {"config": 4}}, "execution.config: 4 is not a dict"),
         ({"execution": {"config": {"multiprocess": 4}}}, "execution.config.multiprocess: 4 is not a dict"),
         ([], "[] is not a dict; a run config looks like"),
         (
             {"execution": {"config": {"multiprocess": {}, "max_concurrent": 2}}},
-            "execution.config: 'max_concurrent' beside 'multiprocess'; put settings inside 'multiprocess'",
+            'execution.config: "max_concurrent" beside "multiprocess"; put settings inside "multiprocess"',
         ),
         (
             {"execution": {"config": {"multiprocess": {}, "in_process": {}}}},
-            "execution.config: 'in_process' beside 'multiprocess'",
+            'execution.config: "in_process" beside "multiprocess"',
         ),
     ],
 )

@@ -42,7 +42,8 @@ def count_all(steps: int, kind: str) -> None:
     assert counts[-1][0] <= counts[0][0] + 20, "it does not grow"
     names = sorted(path.name for path in result.folder.path.iterdir())
     lanes = LANES + (SPARES if kind == "one-shot-fork" else 0)
-    assert set(names) == {"alive.lock", "events.jsonl", "plan.json", "values", *(f"lane-{n}.log" for n in range(lanes))}
+    files = {"alive.lock", "config.json", "events.jsonl", "plan.json", "values"}
+    assert set(names) == files | {f"lane-{n}.log" for n in range(lanes)}
     assert list(result.folder.values.iterdir()) == []
     assert [name for name in os.listdir("/dev/shm") if result.run_id in name] == []
     assert len(descriptors()) == before
