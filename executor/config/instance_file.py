@@ -1,8 +1,8 @@
-"""What ``executor.yaml`` in the home folder says of limits that all runs share; every mistake with its line.
+"""What ``executor.yaml`` in the home folder says for all runs; every mistake with its line.
 
-Of this file only ``concurrency`` is read so far. The spellings of Dagster's older documents are understood, and each
-comes with a notice that shows the new one. What belongs to the queue of runs is checked and has no effect yet, which a
-notice says.
+Of this file ``concurrency`` and ``storage`` are read so far. The spellings of Dagster's older documents are understood,
+and each comes with a notice that shows the new one. What belongs to the queue of runs is checked and has no effect yet,
+which a notice says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.machine import largest_pool_limit
+from executor.config.storage import StorageSettings, read_storage
 from executor.config.yaml_file import YamlFile, is_null, shown
 from executor.errors import did_you_mean
 
@@ -45,6 +46,7 @@ class InstanceSettings:
 
     file: Path | None = None  #: None: there is none
     pools: PoolSettings = PoolSettings()
+    storage: StorageSettings = field(default_factory=StorageSettings)
     notices: tuple[str, ...] = ()  #: what has no effect yet, and older spellings; each with its line
     ignored: tuple[str, ...] = ()  #: other sections at the top of the file
 
@@ -93,9 +95,12 @@ class _Reader:
         """
         document = self._file.read()
         ignored = []
+        storage = StorageSettings()
         for name, entry in self._file.mapping(document, "a mapping of settings").items() if document else ():
             if name == "concurrency":
                 self._concurrency(entry.value)
+            elif name == "storage":
+                storage = read_storage(self._file, entry.value)
             elif name in QUEUE_SECTIONS:
                 self._no_effect_yet(entry.key, name)
             elif difflib.SequenceMatcher(None, name, "concurrency").ratio() >= MISSPELT:
@@ -107,6 +112,7 @@ class _Reader:
         return InstanceSettings(
             file=self._file.path,
             pools=PoolSettings(limits=self._limits, default_limit=default),
+            storage=storage,
             notices=tuple(self._notices),
             ignored=tuple(ignored),
         )

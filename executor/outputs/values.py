@@ -9,6 +9,7 @@ from __future__ import annotations
 import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
 import errno
 import os
+from contextlib import suppress
 from typing import Any
 
 from executor.errors import ExecutorError
@@ -128,6 +129,12 @@ def is_intact(stored: StoredValue, folder: str | os.PathLike[str]) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def remove_value(path: str, folder: str | os.PathLike[str]) -> None:
+    """Remove the file of a value, by its path in ``folder``. One that is gone, or cannot be removed, is no error."""
+    with suppress(OSError):
+        os.unlink(os.path.join(folder, path))  # noqa: PTH108, PTH118  (as above)
 
 
 class _NoRoom(Exception):

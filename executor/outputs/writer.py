@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 from executor.outputs.value_file import (
     HEADER_BYTES,
@@ -20,9 +20,7 @@ from executor.outputs.value_file import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Where values go that are too large for the history: the run's folder; memory; or memory while there is room.
-ValuePlace = Literal["auto", "disk", "memory"]
-VALUE_PLACES: tuple[ValuePlace, ...] = get_args(ValuePlace)
+    from executor.config.storage import ValuePlace
 
 #: Inside the folder of a run's values: those that are in memory while the run lives (a link), and later their copies.
 MEMORY = "memory"

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from executor.runs.history import HistoryLost
 from executor.scheduler.commands import Record, StartStep, StopStep
-from executor.scheduler.events import CancelRequested, RunEnded, RunNotice, StepFailed, StepStarted, StepSucceeded, Woke
+from executor.scheduler.events import (
+    CancelRequested,
+    RunEnded,
+    RunNotice,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    Woke,
+)
 from executor.workers.interface import Attempt
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
     from executor.runs.claims import RunClaims
     from executor.runs.history import HistoryWriter
     from executor.runs.signals import Signals
+    from executor.runs.values import ValueFiles
     from executor.scheduler.commands import Command
     from executor.scheduler.events import Event, Told
     from executor.scheduler.scheduler import Scheduler
@@ -50,9 +60,11 @@ class Driver:
         history: HistoryWriter,
         selector: Selector,
         clock: RunClock,
+        files: ValueFiles,
         claims: RunClaims | None = None,
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
+        self._files = files
         self._plan, self._scheduler, self._workers = plan, scheduler, workers
         self._claims = claims  #: None: no step uses pools
         self._history, self._selector, self._clock = history, selector, clock
@@ -107,6 +119,12 @@ class Driver:
         """Keep the last event of the run, and show it."""
         self._write(event, self._clock())
         self._show(self._clock())
+
+    def remove_values(self) -> None:
+        """Remove the files of values that nobody needs any more. Raises ``HistoryLost`` as ``run`` does."""
+        if self._files.due:
+            self._history.flush()  # a run that is resumed must know that their readers have ended
+            self._files.remove_due()
 
     def abandon(self) -> None:
         """Keep, as far as it can be kept, that an error ended the run; no process of it is left. Shows nothing."""
@@ -188,12 +206,14 @@ class Driver:
             if self._unseen:
                 self._history.flush()
                 self._flush_at = None
+                self._files.remove_due()
                 unseen, self._unseen = self._unseen, []
                 for event, at in unseen:
                     self._on_event(event, at)
         elif self._flush_at is not None and self._flush_at <= now:
             self._history.flush()
             self._flush_at = None
+            self._files.remove_due()
 
     def _timeout(self, now: float) -> float | None:
         dues = (
@@ -251,6 +271,8 @@ class Driver:
                 self._workers.stop(command.key, command.reason, kill=command.kill)
             elif command.__class__ is Record:
                 self._write(command.event, now)
+                if command.event.__class__ is StepSkipped:
+                    self._has_read(self._plan.index_of[command.event.key])
             elif self._claims is not None:
                 self._claims.perform(command)  # type: ignore[arg-type]  # what is left goes to the ledger
 
@@ -283,14 +305,20 @@ class Driver:
 
     def _keep_values(self, event: StepSucceeded) -> None:
         """Keep what steps below will read; let go of what this was the last one to read."""
-        plan, readers, values = self._plan, self._readers, self._values
-        index = plan.index_of[event.key]
-        if readers[index]:
-            values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
-        for above in plan.upstream[index]:
+        index = self._plan.index_of[event.key]
+        if self._readers[index]:
+            self._values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
+        self._files.made(index, event.outputs)
+        self._has_read(index)
+
+    def _has_read(self, index: int) -> None:
+        """A step has read what it reads for the last time, or never will."""
+        readers = self._readers
+        for above in self._plan.upstream[index]:
             readers[above] -= 1
             if not readers[above]:
-                values.pop(above, None)
+                self._values.pop(above, None)
+                self._files.was_read(above)
 
 
 def _chance() -> float:

@@ -21,6 +21,7 @@ from executor.runs.pools import leave_ledger, uses_pools
 from executor.runs.replay import run_priority
 from executor.runs.result import RunResult
 from executor.runs.signals import Signals
+from executor.runs.values import ValueFiles
 from executor.scheduler.events import RunEnded, RunNotice, RunStarted
 from executor.scheduler.scheduler import Scheduler
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
+    from executor.runs.memory import MemoryFolder
     from executor.scheduler.events import Event
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
@@ -49,20 +51,27 @@ def drive_run(
     selector: Selector,
     clock: RunClock,
     client: LedgerClient | None,
+    memory: MemoryFolder | None,
+    keep_values: bool,
     notices: Sequence[str],
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
 
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
+    ``memory`` is where its values wait that are in memory; what is needed of them moves to its folder at its end.
+    ``keep_values``: values stay that steps have only passed on.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
     """
     folder, ended = lock.folder, False
+    files = ValueFiles(plan, folder, keep_all=keep_values)
     with ExitStack() as stack:
         # in this order when anything goes wrong: no process, then no owner, then no lock
         stack.callback(lambda: lock.release(ended=ended))
+        if memory is not None:
+            stack.callback(memory.settle, files.is_needed)
         if client is not None:
             stack.callback(lambda: leave_ledger(client))
         stack.callback(lambda: workers.close(kill=True))
@@ -80,6 +89,7 @@ def drive_run(
             history=history,
             selector=selector,
             clock=clock,
+            files=files,
             claims=claims,
             on_event=on_event,
         )
@@ -115,6 +125,9 @@ def drive_run(
             if workers.template_died:
                 for left in processes_of(folder):
                     driver.end(RunNotice(f"still running from this run: {left}; to end it: kill {left.pid}"))
+            driver.remove_values()
+            for lost in memory.settle(files.is_needed) if memory is not None else ():
+                driver.end(RunNotice(f"{lost}; to resume the run, its step runs again"))
             status = scheduler.status or "cancelled"
             driver.end(RunEnded(status))
         history.close()

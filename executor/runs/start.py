@@ -15,6 +15,7 @@ from executor.errors import ConfigError
 from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
 from executor.runs.home import make_run, open_home
+from executor.runs.memory import make_memory_folder, settle_dead, storage_of
 from executor.runs.pools import join_ledger, uses_pools
 from executor.runs.run import drive_run
 from executor.scheduler.limits import Limits
@@ -66,6 +67,10 @@ def start_run(
     with ExitStack() as stack:  # whatever happens here, nothing is left of the run: it has not begun
         lock = make_run(home_path)
         stack.callback(_forget, lock)
+        keep_values = settings.in_process if instance.storage.keep is None else instance.storage.keep == "all"
+        memory = make_memory_folder(instance.storage, lock.folder, keep_all=keep_values)
+        if memory is not None:
+            stack.callback(memory.settle, lambda _: False)
         locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
         worker_job = WorkerJob(
             lock.folder.run_id,
@@ -74,6 +79,7 @@ def start_run(
             str(lock.folder.values),
             str(lock.folder.path),
             locker if uses_pools(plan) else None,
+            storage_of(instance.storage, memory),
         )
         clock, selector = RunClock(), Selector()
         stack.callback(selector.close)
@@ -106,7 +112,9 @@ def start_run(
             selector=selector,
             clock=clock,
             client=client,
-            notices=[*notices, *instance.notices, *pool_notices],
+            memory=memory,
+            keep_values=keep_values,
+            notices=[*notices, *instance.notices, *pool_notices, *settle_dead(instance.storage.memory_folder)],
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}

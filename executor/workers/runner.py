@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
-from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, store_value
+from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
 from executor.workers.streams import flush_output
@@ -154,14 +154,18 @@ class StepRunner:
                 try:
                     # unique in the run: step, attempt, output; no user text in file names
                     stem = f"{task[0]}-{task[1]}-{position}-{os.getpid()}.value"
-                    stored.append(plain(store_value(name, value, self._job.values_folder, stem)))
-                except ValueNotPicklable as error:
-                    hint = "return plain data, or a path to a file that the next step opens"
-                    return StepError("not_picklable", f"{error}; {hint}")
-                except ValueNotStored as error:
-                    return StepError("bad_output", str(error))
+                    stored.append(plain(store_value(name, value, self._job.values_folder, stem, self._job.storage)))
                 except BaseException as error:  # noqa: BLE001  (pickling runs user code)
-                    return StepError(
-                        "not_picklable", f"{name} cannot be pickled: {describe(error)}", traceback_text(error)
-                    )
+                    for _, _, path, _ in stored:
+                        if path is not None:
+                            remove_value(path, self._job.values_folder)
+                    return _why_not_stored(name, error)
         return stored, missing
+
+
+def _why_not_stored(name: str, error: BaseException) -> StepError:
+    if isinstance(error, ValueNotPicklable):
+        return StepError("not_picklable", f"{error}; return plain data, or a path to a file that the next step opens")
+    if isinstance(error, ValueNotStored):
+        return StepError("bad_output", str(error))
+    return StepError("not_picklable", f"{name} cannot be pickled: {describe(error)}", traceback_text(error))
