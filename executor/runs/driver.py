@@ -19,6 +19,7 @@ from executor.scheduler.events import (
     Woke,
 )
 from executor.workers.interface import Attempt
+from executor.workers.job import FAN_IN, LAST_READER, ONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -297,10 +298,11 @@ class Driver:
                 continue
             if item.fan_in:
                 found = (values.get(source.step, {}).get(source.output) for source in item.sources)
-                inputs.append((item.name, tuple([value for value in found if value is not None]), True))
+                inputs.append((item.name, tuple([value for value in found if value is not None]), FAN_IN))
             else:
                 source = item.sources[0]
-                inputs.append((item.name, (values[source.step][source.output],), False))
+                last = self._readers[source.step] == 1
+                inputs.append((item.name, (values[source.step][source.output],), LAST_READER if last else ONE))
         return tuple(inputs)
 
     def _keep_values(self, event: StepSucceeded) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     #: takes no context), inputs, claim, fencing token.
     Task = tuple[int, int, int, str, "dict[str, str] | None", Sequence[InputValue], int, int]
 
+#: How a step gets an input: the only value; a list of all; the only value, which no other step will read any more.
+ONE, FAN_IN, LAST_READER = 0, 1, 2
+
 
 class WorkerJob:
     """What a worker needs to know of the run: the same for all attempts."""

@@ -11,6 +11,8 @@ from executor.authoring.compute import call_op
 from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
+from executor.workers.job import FAN_IN, LAST_READER
+from executor.workers.own_values import ABSENT, OwnValues
 from executor.workers.streams import flush_output
 
 if TYPE_CHECKING:
@@ -75,9 +77,10 @@ def end_fork(error: BaseException | None) -> NoReturn:
 class StepRunner:
     """Runs one attempt after another in the process that it is made in; shared by all kinds of worker."""
 
-    __slots__ = ("_job", "_log", "error", "stop")
+    __slots__ = ("_job", "_log", "_own", "error", "stop")
 
     def __init__(self, job: WorkerJob, log: logging.Logger | None) -> None:
+        self._own = OwnValues()
         self._job, self._log = job, log  #: log: None when no step takes a context
         self.stop = Stop()
         self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
@@ -86,7 +89,7 @@ class StepRunner:
         """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
         stop, pid, inputs = self.stop, os.getpid(), task[5]
         try:
-            values = self._load(inputs) if inputs else {}
+            values = self._load(op, inputs) if inputs else {}
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
             return StepError("bad_input", f"an input could not be loaded: {describe(error)}", traceback_text(error))
         context = self._context(op, task) if op.takes_context else None
@@ -123,23 +126,31 @@ class StepRunner:
             fencing_token=token,
         )
 
-    def _load(self, inputs: Sequence[InputValue]) -> dict[str, object]:
+    def _load(self, op: OpDefinition, inputs: Sequence[InputValue]) -> dict[str, object]:
         values: dict[str, object] = {}
-        for name, stored, fan_in in inputs:
-            if fan_in:
-                values[name] = [load_value(StoredValue(*item), self._job.values_folder) for item in stored]
+        for name, stored, kind in inputs:
+            if kind == FAN_IN:
+                copy = op.ins[name].copy
+                values[name] = [load_value(StoredValue(*item), self._job.values_folder, copy=copy) for item in stored]
             else:
                 data, path = stored[0][1], stored[0][2]
                 # the common case, without a detour
                 values[name] = (
                     pickle.loads(data)
                     if path is None and data is not None
-                    else load_value(StoredValue(*stored[0]), self._job.values_folder)
+                    else self._load_file(stored[0], copy=op.ins[name].copy, last=kind == LAST_READER)
                 )
         return values
 
+    def _load_file(self, stored: PlainValue, *, copy: bool, last: bool) -> object:
+        """A value that is not in the message."""
+        if not copy and stored[2] is not None and (own := self._own.take(stored[2], last=last)) is not ABSENT:
+            return own
+        return load_value(StoredValue(*stored), self._job.values_folder, copy=copy)
+
     def _store(self, op: OpDefinition, task: Task, produced: dict[str, object]) -> Produced | StepError:
         stored: list[PlainValue] = []
+        files: list[tuple[StoredValue, object]] = []
         missing: list[str] = []
         for position, declared in enumerate(op.outs):
             name = str(declared)  # plain text, not a name with methods of its own: it crosses a socket
@@ -154,12 +165,16 @@ class StepRunner:
                 try:
                     # unique in the run: step, attempt, output; no user text in file names
                     stem = f"{task[0]}-{task[1]}-{position}-{os.getpid()}.value"
-                    stored.append(plain(store_value(name, value, self._job.values_folder, stem, self._job.storage)))
+                    kept = store_value(name, value, self._job.values_folder, stem, self._job.storage)
+                    stored.append(plain(kept))
+                    if kept.path is not None:
+                        files.append((kept, value))
                 except BaseException as error:  # noqa: BLE001  (pickling runs user code)
-                    for _, _, path, _ in stored:
-                        if path is not None:
-                            remove_value(path, self._job.values_folder)
+                    for kept, _ in files:
+                        remove_value(str(kept.path), self._job.values_folder)
                     return _why_not_stored(name, error)
+        if files:
+            self._own.keep(files)
         return stored, missing
 
 
