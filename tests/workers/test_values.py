@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import sample_ops as ops
 from programs import start
-from running import PROCESSES, Mailbox, error_of, run, wait_until
+from running import PATIENCE_S, PROCESSES, Mailbox, error_of, run, wait_until
 
 from executor import OpExecutionContext, Out, Output, RetryPolicy, asset, job, materialize, op
 from executor.outputs.values import ValueLost, is_intact, load_value
@@ -198,6 +201,39 @@ def test_the_values_of_assets_stay() -> None:
     result = materialize([rows, count])
     assert value_files(result) == ["rows"]
     assert result.asset_value("rows") == block()
+
+
+FRAMES = """
+import os
+import pandas as pd
+from executor import job, op
+
+@op
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"a": range(100_000)})
+
+@op
+def total(frame: pd.DataFrame) -> int:
+    return int(frame["a"].sum())
+
+@job
+def frames():
+    total(frame())
+
+if __name__ == "__main__":
+    result = frames.execute()
+    print(result.output_for_node("total"), result.step("total").attempts[-1].pid != os.getpid())
+"""
+
+
+def test_a_module_that_imports_pandas_runs_in_workers(tmp_path: Path) -> None:
+    """pandas imports Arrow, whose allocator would have a thread."""
+    if any(find_spec(name) is None for name in ("pandas", "pyarrow")):
+        pytest.skip("pandas or pyarrow is not installed")
+    script = tmp_path / "frames.py"
+    script.write_text(FRAMES)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.stdout == f"{sum(range(100_000))} True\n", done.stderr
 
 
 # --- no room ---------------------------------------------------------------------------------------------------------
