@@ -247,5 +247,62 @@ def ray(kind: str, times: str) -> dict[str, float]:
     return figures(found)
 
 
+# --- what it consists of ---------------------------------------------------------------------------------------------
+
+
+def parts(disk: str, memory: str) -> dict[str, float]:
+    """Seconds that each part takes with the array of 100 MiB; medians of several."""
+    from executor.outputs.value_file import checksum, copy_file
+    from executor.outputs.values import is_intact, load_value, store_value
+    from executor.outputs.writer import MEMORY, Storage
+    from executor.workers.own_values import OwnValues
+
+    folder = Path(disk)
+    shared = Path(memory) / f"executor-benchmark-{os.getpid()}"
+    shared.mkdir(mode=0o700)
+    (folder / MEMORY).symlink_to(shared)
+    array, _ = make("numpy 100 MiB", 1)
+    numbers, _ = make(LIST, 1)
+    data = memoryview(array).cast("B")
+    found: dict[str, list[float]] = {}
+
+    def timed(name: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        began = monotonic()
+        result = call(*arguments, **options)
+        found.setdefault(name, []).append(monotonic() - began)
+        return result
+
+    try:
+        for number in range(PARTS_TIMES):
+            timed("copy in memory", array.copy)
+            timed("CRC-32 of it", checksum, data)
+            for place in ("disk", "memory"):
+                storage = Storage("disk" if place == "disk" else "memory")
+                stored = timed(f"store, {place}", store_value, "x", array, folder, str(number), storage)
+                path = folder / str(stored.path)
+                loaded = timed(f"load, {place}", load_value, stored, folder)
+                timed(f"read all of it, {place}", loaded.sum)
+                del loaded
+                timed(f"check, {place}", is_intact, stored, folder)
+                if place == "memory":
+                    timed("move from memory to the disk", copy_file, str(path), f"{folder}/moved")
+                    (folder / "moved").unlink()
+                timed(f"remove, {place}", path.unlink)
+            stored = timed("store a list of 1,000,000 ints", store_value, "x", numbers, folder, "list")
+            timed("load it", load_value, stored, folder)
+            own = OwnValues()
+            own.keep([(stored, list(numbers))])
+            timed("hand it over", own.take, "list", last=True)
+            (folder / "list").unlink()
+    finally:
+        for file in shared.iterdir():
+            file.unlink()
+        shared.rmdir()
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+PARTS_TIMES = 7
+
+
 if __name__ == "__main__":
     sys.exit("run values.py")

@@ -31,7 +31,10 @@ from harness import (
 )
 
 if TYPE_CHECKING:
-    from harness import Results
+    import argparse
+    from pathlib import Path
+
+    from harness import Figures, Results
 
 NEEDED = ("numpy", "pandas")
 DISTRIBUTIONS = {"dask": "distributed", "ray": "ray"}
@@ -62,10 +65,13 @@ POOL_AT_MOST, BOUND_AT_MOST = 0.3, 1.5
 def main(arguments: list[str] | None = None) -> int:
     made = parser(__doc__ or "")
     made.add_argument("--kinds", nargs="+", choices=list(PASSES), default=list(PASSES), help="only these values")
+    made.add_argument("--explain", action="store_true", help="measure the parts of a pass by themselves, and end")
     options = parse(made, arguments)
     missing = [name for name in NEEDED if installed(name) is None]
     if missing:
         made.error(f"it needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    if options.explain:
+        return _explain(options)
     skipped: list[str] = []
     cases = [case for kind in options.kinds for case in _cases(kind, options.quick, options.peers, skipped)]
     results = run_rounds(cases, options)
@@ -99,6 +105,23 @@ def _cases(kind: str, quick: bool, peers: bool, skipped: list[str]) -> list[Case
         Case(group=kind, name=name, measure=in_fresh_process("passing", str(function), *rest))
         for name, (function, *rest) in calls.items()
     ]
+
+
+def _explain(options: argparse.Namespace) -> int:
+    """The parts with the array of 100 MiB, one case each; the same process has measured them all."""
+    name = "the parts of a pass"
+
+    def measure(folder: Path) -> Figures:
+        (folder / "values").mkdir()
+        return in_fresh_process("passing", "parts", folder / "values", SHARED)(folder)
+
+    results = run_rounds([Case(group=name, name=TARGET, measure=measure)], options)
+    found = results.figures[name, TARGET]
+    rows = [
+        Row(name=part, samples=results.samples(name, TARGET, part, scale=1e3))
+        for part in next((figures for figures in found if figures), {})
+    ]
+    return report("values, part by part", [table(rows, "ms")], results, options, ["numpy"])
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 Written under a temporary name, renamed when whole, and never changed again. The checksum covers every byte after
 itself. It is kept for files on a disk, where a crash of the machine may leave half of one; a file in memory is gone
 after a crash, and gets its checksum when it is copied to a disk. Readers within a run look at the lengths alone:
-checking costs more than mapping (``docs/adr/0024-value-files.md``).
+checking costs more than mapping (``docs/adr/0018-value-files.md``).
 """
 
 from __future__ import annotations
