@@ -301,8 +301,9 @@ class Driver:
                 inputs.append((item.name, tuple([value for value in found if value is not None]), FAN_IN))
             else:
                 source = item.sources[0]
-                last = self._readers[source.step] == 1
-                inputs.append((item.name, (values[source.step][source.output],), LAST_READER if last else ONE))
+                value = values[source.step][source.output]
+                last = value[2] is not None and self._readers[source.step] == 1  # of a small one nobody asks
+                inputs.append((item.name, (value,), LAST_READER if last else ONE))
         return tuple(inputs)
 
     def _keep_values(self, event: StepSucceeded) -> None:

@@ -18,8 +18,8 @@ LANES = 2
 
 
 def shared_memory() -> list[str]:
-    """What is in memory for others to see, without the folders of runs, which others on this machine may make too."""
-    return sorted(name for name in os.listdir("/dev/shm") if not name.startswith(PREFIX))
+    """What is in memory for others to see, without what other programs on this machine may have there meanwhile."""
+    return sorted(name for name in os.listdir("/dev/shm") if not name.startswith((PREFIX, "sem.loky")))
 
 
 def count_all(steps: int, kind: str) -> None:
