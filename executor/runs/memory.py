@@ -1,9 +1,9 @@
 """The part of a run's values that waits in a memory file system while the run lives.
 
 ``<memory folder>/executor-<run id>/`` is made by the driver, which holds a lock on it. The run's ``values/memory`` is a
-link to it, so a value has one path all its life: when the run ends, what is still needed is copied and a real folder
-takes the link's place. The folder of a driver that died is found by its free lock, wherever its home folder is, and
-the next run does for it what its own driver could not do.
+link to it, so a value has one path all its life: when the run ends, what is still needed is copied to ``values/moved``,
+and then the link leads there. The folder of a driver that died is found by its free lock, wherever its home folder is,
+and the next run does for it what its own driver could not do.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ PART_OF_MEMORY = 4
 # Somebody who looks for dead folders may see a new one before it is locked; nobody is that unlucky three times.
 TRIES = 3
 
-# Where a value is being copied to until all are there.
-COPIES = f"{MEMORY}.tmp"
+#: Where values are that were in memory.
+MOVED = "moved"
 
 
 class MemoryFolder:
-    """A run's folder in memory, until ``close`` or the death of this process."""
+    """A run's folder in memory, until ``settle`` or the death of this process."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -60,10 +60,11 @@ class MemoryFolder:
         """
         if self._fd < 0:
             return []
-        lost = _settle(self.path, is_needed)
-        fd, self._fd = self._fd, -1
-        hygiene.close(fd)
-        return lost
+        try:
+            return _settle(self.path, is_needed)
+        finally:
+            fd, self._fd = self._fd, -1
+            hygiene.close(fd)
 
 
 def make_memory_folder(settings: StorageSettings, folder: RunFolder, *, keep_all: bool) -> MemoryFolder | None:
@@ -153,35 +154,43 @@ def settle_dead(root: str) -> list[str]:
 
 def _settle(path: Path, is_needed: Callable[[str], bool]) -> list[str]:
     """Move the needed values of a folder in memory to their run's folder, and remove it; its lock is held."""
-    lost = []
-    try:
+    lost: list[str] = []
+    with suppress(FileNotFoundError):  # it had not been made to the end
         values = (path / BACK).readlink()
-        done = (values / MEMORY).is_dir() and not (values / MEMORY).is_symlink()
-        if values.is_dir() and not done:  # or the run's folder was removed
-            lost = _copy(path, values, is_needed)
-    except FileNotFoundError:  # it had not been made to the end
-        pass
+        if values.is_dir() and not _is_moved(values):  # or the run's folder was removed
+            try:
+                _move(path, values, is_needed, lost)
+            except OSError as error:
+                lost.append(f"values could not be moved from memory to {values}: {error.strerror}")
     shutil.rmtree(path, ignore_errors=True)
     return lost
 
 
-def _copy(path: Path, values: Path, is_needed: Callable[[str], bool]) -> list[str]:
-    """Let a real folder with copies of what is needed take the place of the link; what could not be copied."""
-    copies = values / COPIES
-    shutil.rmtree(copies, ignore_errors=True)
+def _is_moved(values: Path) -> bool:
+    try:
+        return str((values / MEMORY).readlink()) == MOVED
+    except FileNotFoundError:
+        return False
+
+
+def _move(path: Path, values: Path, is_needed: Callable[[str], bool], lost: list[str]) -> None:
+    """Copy what is needed, and let the link lead to the copies; what could not be copied goes to ``lost``."""
+    moved = values / MOVED
+    shutil.rmtree(moved, ignore_errors=True)
     names = sorted(name for name in os.listdir(path) if name != BACK and not name.endswith(".tmp"))  # noqa: PTH208  (as above)
     wanted = [name for name in names if is_needed(f"{MEMORY}/{name}")]
-    lost = []
     for name in wanted:
         try:
-            copies.mkdir(mode=0o700, exist_ok=True)
-            copy_file(str(path / name), str(copies / name))
+            moved.mkdir(mode=0o700, exist_ok=True)
+            copy_file(str(path / name), str(moved / name))
         except OSError as error:
-            lost.append(f"a value could not be moved from memory to {values / MEMORY / name}: {error.strerror}")
+            lost.append(f"a value could not be moved from memory to {moved / name}: {error.strerror}")
         except NotAValueFile as error:
-            lost.append(f"a value was not moved from memory to {values / MEMORY / name}: its file {error}")
-    with suppress(FileNotFoundError):
-        (values / MEMORY).unlink()
-    if copies.exists():
-        copies.rename(values / MEMORY)
-    return lost
+            lost.append(f"a value was not moved from memory to {moved / name}: its file {error}")
+    if not moved.exists():
+        (values / MEMORY).unlink(missing_ok=True)
+        return
+    link = values / f"{MEMORY}.tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(MOVED)
+    link.replace(values / MEMORY)  # in one step: whoever reads a value finds it before and after

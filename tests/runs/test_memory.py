@@ -13,11 +13,12 @@ import pytest
 
 from executor.config.storage import StorageSettings
 from executor.errors import UnmetRequirement
+from executor.outputs.value_file import copy_file
 from executor.outputs.values import is_intact, load_value, store_value
 from executor.outputs.writer import MEMORY, Storage
 from executor.runs import memory
 from executor.runs.home import RunFolder, make_run, open_home
-from executor.runs.memory import BACK, COPIES, PREFIX, MemoryFolder, make_memory_folder, settle_dead, storage_of
+from executor.runs.memory import BACK, MOVED, PREFIX, MemoryFolder, make_memory_folder, settle_dead, storage_of
 from executor.scheduler.outcomes import StoredValue
 from tests.outputs.blocks import BIG, block
 
@@ -67,8 +68,8 @@ def test_a_value_has_one_path_before_and_after_the_end_of_its_run(folder: RunFol
     assert load_value(needed, folder.values) == BIG
     assert held.settle(lambda path: path == needed.path) == []
     assert names(root) == []
-    assert names(folder.values) == [MEMORY]
-    assert names(folder.values / MEMORY) == ["needed"]
+    assert names(folder.values) == [MEMORY, MOVED]
+    assert names(folder.values / MOVED) == ["needed"]
     assert load_value(needed, folder.values) == BIG
     assert is_intact(needed, folder.values)
     assert not is_intact(read, folder.values)
@@ -103,7 +104,6 @@ def test_a_value_for_which_there_is_no_room_is_told_and_the_others_move(
 ) -> None:
     held = made(folder, root)
     small, large = kept(folder, "small", block(100_000)), kept(folder, "large")
-    copy_file = memory.copy_file
 
     def full(source: str, target: str) -> None:
         if source.endswith("large"):
@@ -112,7 +112,7 @@ def test_a_value_for_which_there_is_no_room_is_told_and_the_others_move(
 
     monkeypatch.setattr(memory, "copy_file", full)
     assert held.settle(lambda _: True) == [
-        f"a value could not be moved from memory to {folder.values}/{MEMORY}/large: No space left on device"
+        f"a value could not be moved from memory to {folder.values}/{MOVED}/large: No space left on device"
     ]
     assert is_intact(small, folder.values)
     assert not is_intact(large, folder.values)
@@ -190,24 +190,41 @@ def test_the_folder_of_a_run_that_was_removed_goes_too(folder: RunFolder, root: 
     assert names(root) == []
 
 
-@pytest.mark.parametrize("died", ["before the copies", "between copies and link", "after the copies"])
+@pytest.mark.parametrize("died", ["before all was copied", "before the link led there", "before it was removed"])
 def test_a_driver_that_died_while_it_moved_its_values_is_helped_to_the_end(
     died: str, folder: RunFolder, root: Path
 ) -> None:
     held, stored = made(folder, root), kept(folder)
-    if died == "before the copies":
-        (folder.values / COPIES).mkdir()
-        (folder.values / COPIES / "stem").write_bytes(b"half of one")
+    if died == "before all was copied":
+        (folder.values / MOVED).mkdir()
+        (folder.values / MOVED / "stem").write_bytes(b"half of one")
     else:
-        shutil.copytree(held.path, folder.values / COPIES, ignore=lambda *_: [BACK])
-        (folder.values / MEMORY).unlink()
-        if died == "after the copies":
-            (folder.values / COPIES).rename(folder.values / MEMORY)
+        (folder.values / MOVED).mkdir()
+        copy_file(f"{held.path}/stem", f"{folder.values}/{MOVED}/stem")
+        (folder.values / f"{MEMORY}.tmp").symlink_to(MOVED)
+        if died == "before it was removed":
+            (folder.values / f"{MEMORY}.tmp").replace(folder.values / MEMORY)
     die(held)
     settle_dead(str(root))
     assert names(root) == []
-    assert names(folder.values) == [MEMORY]
+    assert names(folder.values) == [MEMORY, MOVED]
     assert is_intact(stored, folder.values)
+
+
+def test_a_folder_that_cannot_be_written_to_loses_its_values_and_says_so(
+    folder: RunFolder, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = made(folder, root)
+    kept(folder)
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "replace", read_only)
+    assert held.settle(lambda _: True) == [
+        f"values could not be moved from memory to {folder.values}: Read-only file system"
+    ]
+    assert names(root) == []
 
 
 def test_one_that_died_while_it_was_made_is_removed(root: Path) -> None:

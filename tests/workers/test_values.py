@@ -45,10 +45,11 @@ def set_storage(home: Path, text: str) -> None:
 def value_files(result: RunResult) -> list[str]:
     """The steps whose values are there as files, by the path of each; none is left in memory."""
     assert not any(result.run_id in name for name in os.listdir("/dev/shm"))
-    files = [path for path in result.folder.values.rglob("*") if path.is_file()]
-    assert not (result.folder.values / MEMORY).is_symlink()
-    of = {value.path: key for key, step in result.steps.items() for value in step.outputs if value.path}
-    return sorted(of[str(path.relative_to(result.folder.values))] for path in files)
+    files = {path.resolve() for path in result.folder.values.rglob("*") if path.is_file()}
+    stored = [(key, value.path) for key, step in result.steps.items() for value in step.outputs if value.path]
+    there = [(key, file) for key, path in stored if (file := (result.folder.values / path).resolve()) in files]
+    assert len(there) == len(files), "nothing else is there"
+    return sorted(key for key, _ in there)
 
 
 @op
