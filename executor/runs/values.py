@@ -35,7 +35,7 @@ class ValueFiles:
     def made(self, index: int, outputs: Iterable[StoredValue]) -> None:
         """A step has succeeded with these outputs, some of which are files."""
         for value in outputs:
-            if value.path is None:
+            if value.path is None or value.path.startswith("/"):  # small, or of another run, which may need it
                 continue
             self._needed.add(value.path)
             if not self._keep_all and self._passes(index, value.output):

@@ -102,3 +102,13 @@ def test_a_file_that_somebody_else_removed_is_no_error(gone: str, tmp_path: Path
         world.folder.values.rmdir()
     world.files.was_read(0)
     world.files.remove_due()
+
+
+def test_the_file_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    world = World(plan_of(step(0), step(1, READ)), tmp_path)
+    other = tmp_path / "of another run"
+    other.write_text("a value")
+    world.files.made(0, [StoredValue("result", None, str(other), 7)])
+    world.files.was_read(0)
+    world.files.remove_due()
+    assert other.exists()
