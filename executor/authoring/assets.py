@@ -274,7 +274,7 @@ def asset_op(
         fn,
         name=name,
         description=description,
-        ins={input_name: In(item.dagster_type) for input_name, item in asset_ins.items()},
+        ins={input_name: In(item.dagster_type, copy=item.copy) for input_name, item in asset_ins.items()},
         out=out,
         demands=demands,
         owner=owner,

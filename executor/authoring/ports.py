@@ -50,6 +50,9 @@ def is_nothing(kind: object) -> bool:
 class In:
     """One input of an op: its default value, or, with ``In(Nothing)``, that nothing is passed and the op only waits.
 
+    ``copy``: the step gets a large value in memory of its own, neither mapped from its file nor handed over by the step
+    that made it.
+
     Raises:
         DefinitionError: an input of type ``Nothing`` has a default value.
     """
@@ -58,6 +61,7 @@ class In:
     description: str | None = None
     default_value: Any = field(default=MISSING, kw_only=True)
     metadata: Mapping[str, object] | None = field(default=None, kw_only=True)
+    copy: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.order_only and self.default_value is not MISSING:
@@ -116,7 +120,7 @@ class GraphOut:
 class AssetIn:
     """Which asset an input of an asset reads; without a key, the asset called like the input.
 
-    ``AssetIn(dagster_type=Nothing)`` waits for that asset and passes nothing.
+    ``AssetIn(dagster_type=Nothing)`` waits for that asset and passes nothing. ``copy`` is as for ``In``.
 
     Raises:
         DefinitionError: ``key`` and ``key_prefix`` are both given, or are no key.
@@ -126,6 +130,7 @@ class AssetIn:
     key_prefix: str | Iterable[str] | None = field(default=None, kw_only=True)
     dagster_type: object = field(default=None, kw_only=True)
     metadata: Mapping[str, object] | None = field(default=None, kw_only=True)
+    copy: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.key is not None and self.key_prefix is not None:

@@ -1,8 +1,8 @@
-"""What ``executor.yaml`` in the home folder says of limits that all runs share; every mistake with its line.
+"""What ``executor.yaml`` in the home folder says for all runs; every mistake with its line.
 
-Of this file only ``concurrency`` and ``retention`` are read so far. The spellings of Dagster's older documents are
-understood, and each comes with a notice that shows the new one. What belongs to the queue of runs is checked and has no
-effect yet, which a notice says.
+Of this file ``concurrency``, ``retention`` and ``storage`` are read so far. The spellings of Dagster's older documents
+are understood, and each comes with a notice that shows the new one. What belongs to the queue of runs is checked and has
+no effect yet, which a notice says.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.machine import largest_pool_limit
+from executor.config.storage import StorageSettings, read_storage
 from executor.config.yaml_file import YamlFile, is_null, shown
 from executor.errors import did_you_mean
 
@@ -29,7 +30,7 @@ FILE_NAMES = ("executor.yaml", "dagster.yaml")
 QUEUE_SECTIONS = ("run_queue", "run_coordinator")
 
 #: At the top of the file: what is read.
-READ = ("concurrency", "retention")
+READ = ("concurrency", "retention", "storage")
 
 #: Under ``retention`` in Dagster's file, of what is not there yet.
 DAGSTERS = ("schedule", "sensor")
@@ -62,6 +63,7 @@ class InstanceSettings:
     file: Path | None = None  #: None: there is none
     pools: PoolSettings = PoolSettings()
     retention: RetentionSettings = RetentionSettings()
+    storage: StorageSettings = field(default_factory=StorageSettings)
     notices: tuple[str, ...] = ()  #: what has no effect yet, and older spellings; each with its line
     ignored: tuple[str, ...] = ()  #: other sections at the top of the file
 
@@ -120,11 +122,14 @@ class _Reader:
         """
         document = self._file.read()
         ignored = []
+        storage = StorageSettings()
         for name, entry in self._file.mapping(document, "a mapping of settings").items() if document else ():
             if name == "concurrency":
                 self._concurrency(entry.value)
             elif name == "retention":
                 self._section(entry.value, "retention", {"runs": self._runs_kept} | dict.fromkeys(DAGSTERS, _nothing))
+            elif name == "storage":
+                storage = read_storage(self._file, entry.value)
             elif name in QUEUE_SECTIONS:
                 self._queue(entry, name)
             elif near := next((known for known in READ if _misspelt(name, known)), None):
@@ -138,6 +143,7 @@ class _Reader:
             file=self._file.path,
             pools=PoolSettings(limits=self._limits, default_limit=default),
             retention=RetentionSettings(**self._retention),
+            storage=storage,
             notices=tuple(self._notices),
             ignored=tuple(ignored),
         )

@@ -1,6 +1,6 @@
-"""How many CPUs this process may use, and so how many steps run at once by default; how large a pool may be.
+"""How many CPUs this process may use, and so how many steps run at once; its memory; how large a pool may be.
 
-The one place in this folder that reads the machine: the CPU affinity, the cgroup's quota, environment variables.
+The one place in this folder that reads the machine: the CPU affinity, the cgroup's bounds, environment variables.
 """
 
 from __future__ import annotations
@@ -85,6 +85,30 @@ def usable_cpus(root: str = "") -> int:
         cpus = os.cpu_count() or 1
     quota = min(_quotas(root), default=float(cpus))
     return max(1, min(cpus, -int(-quota // 1)))
+
+
+def usable_memory(root: str = "") -> int:
+    """The bytes of memory that this process may use: the machine's, cut by the bounds of its cgroups (v1 and v2)."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    bounds = [int(text) for name in ("memory.max", "memory.limit_in_bytes") for text in _of_cgroups(root, name)]
+    return min([machine, *bounds])
+
+
+def _of_cgroups(root: str, name: str) -> Iterator[str]:
+    """The number in this file of each cgroup that holds for this process, where there is one."""
+    for line in _read(f"{root}/proc/self/cgroup").splitlines():
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        controller = name.partition(".")[0]
+        if hierarchy == "0" and not controllers:
+            top = f"{root}/sys/fs/cgroup"
+        elif controller in controllers.split(","):
+            top = f"{root}/sys/fs/cgroup/{controller}"
+        else:
+            continue
+        for folder in _upwards(top, path):
+            if (text := _read(f"{folder}/{name}").strip()).isdigit():
+                yield text
 
 
 def _quotas(root: str) -> Iterator[float]:

@@ -1,21 +1,27 @@
 """Values between steps: pickle protocol 5, inside the message while small, else one file each.
 
 Written by the worker that made the value and read by the workers that need it; the driver passes the reference on and
-never looks inside.
+never looks inside. How such a file looks is in ``value_file.py``, where it is put in ``writer.py``.
 """
 
 from __future__ import annotations
 
 import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
+import errno
 import os
 from contextlib import suppress
-from typing import IO, Any
+from typing import Any
 
 from executor.errors import ExecutorError
+from executor.outputs.value_file import HEADER_BYTES, NotAValueFile, parts, unpack_header, view_of, whole_checksum
+from executor.outputs.writer import MEMORY, Storage, ValueWriter
 from executor.scheduler.outcomes import StoredValue
 
 #: Bytes up to which a value travels inside the message and is kept in the run's history. One pipe buffer.
 INLINE_BYTES = 64 * 1024
+
+# A smaller buffer goes into the pickle: to copy a page is cheaper than to keep account of it.
+OUT_OF_BAND_BYTES = 4096
 
 
 class ValueNotPicklable(ExecutorError):
@@ -29,106 +35,203 @@ class ValueNotPicklable(ExecutorError):
         return f"{self.where} cannot be pickled: {self.reason}"
 
 
+class ValueNotStored(ExecutorError):
+    """The file of a value cannot be written; the text says why, and what to do."""
+
+
 class ValueLost(ExecutorError):
     """The file of a value is missing or was changed since it was written."""
 
 
-def store_value(output: str, value: object, folder: str | os.PathLike[str], stem: str) -> StoredValue:
-    """Pickle ``value``, in memory or as the file ``folder/stem``, which must be a name never used before.
+def store_value(
+    output: str,
+    value: object,
+    folder: str | os.PathLike[str],
+    stem: str,
+    storage: Storage = Storage(),  # noqa: B008  (it cannot be changed)
+) -> StoredValue:
+    """Pickle ``value``, in memory or as a file called ``stem`` in ``folder``; a name that was never used before.
 
     Raises:
         ValueNotPicklable: names the attribute or item that cannot be pickled.
-        OSError: the file cannot be written, as on a full disk.
+        ValueNotStored: the file cannot be written, as on a full disk.
     """
-    spill = _Spill(folder, stem)
+    spill = _Spill(folder, stem, storage)
     try:
         try:
-            pickle.Pickler(spill, protocol=5).dump(value)
+            pickle.Pickler(spill, protocol=5, buffer_callback=spill.take).dump(value)
         except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
             spill.discard()
             import cloudpickle  # lambdas, and classes of a script's own __main__
 
             try:
-                cloudpickle.CloudPickler(spill, protocol=5).dump(value)
+                cloudpickle.CloudPickler(spill, protocol=5, buffer_callback=spill.take).dump(value)
+            except _NoRoom:
+                raise
             except Exception:  # noqa: BLE001  (a reducer of the user's may raise anything)
                 raise ValueNotPicklable(*find_unpicklable(value, output, error)) from error
         return spill.finish(output)
+    except _NoRoom as error:
+        spill.discard()
+        raise ValueNotStored(_why_not_stored(output, folder, storage, error.reason)) from None
     except BaseException:
         spill.discard()
         raise
 
 
-def load_value(stored: StoredValue, folder: str | os.PathLike[str]) -> Any:
+def load_value(stored: StoredValue, folder: str | os.PathLike[str], *, copy: bool = False) -> Any:
     """The value itself. Runs the code that its pickle names: only for values of one's own runs.
 
+    Its large buffers are those of the file, mapped so that what is written to them stays in this process, and the file
+    may be removed meanwhile; ``copy``: they are read into memory of their own.
+
     Raises:
-        ValueLost: its file is not there, or not as long as it was.
+        ValueLost: its file is not there, not as long as it was, or no value file.
     """
     if stored.path is None:
         return None if stored.data is None else pickle.loads(stored.data)
     path = os.path.join(folder, stored.path)  # noqa: PTH118  (pathlib would be in the memory of every worker)
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != stored.size:
-                raise ValueLost(f"the value of output {stored.output!r} in {path} has {size} bytes, not {stored.size}")
-            return pickle.load(file)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ValueLost(f"the value of output {stored.output!r} is gone: there is no file {path}") from None
+        raise ValueLost(
+            f"the value of output {stored.output!r} is gone: there is no file {path} (values that later steps have "
+            "read are removed, unless storage.keep in executor.yaml is all)"
+        ) from None
+    try:
+        size = os.fstat(fd).st_size
+        if size != stored.size:
+            raise ValueLost(f"the value of output {stored.output!r} in {path} has {size} bytes, not {stored.size}")
+        pickled, buffers = parts(view_of(fd, size, copy=copy))
+    except NotAValueFile as error:
+        raise ValueLost(f"the value of output {stored.output!r} in {path} cannot be read: it {error}") from None
+    finally:
+        os.close(fd)
+    return pickle.loads(pickled, buffers=buffers)
 
 
 def is_intact(stored: StoredValue, folder: str | os.PathLike[str]) -> bool:
-    """Whether a value is still there and as long as it was written."""
+    """Whether ``load_value`` would give the value as it was stored; reads the whole file where it has a checksum.
+
+    A file in memory has none: it is gone after what could have damaged it.
+    """
     if stored.path is None:
         return True
     try:
-        return os.path.getsize(os.path.join(folder, stored.path)) == stored.size  # noqa: PTH118, PTH202  (as above)
+        fd = os.open(os.path.join(folder, stored.path), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH118  (as above)
     except OSError:
         return False
+    try:
+        header = unpack_header(os.pread(fd, HEADER_BYTES, 0))
+        whole = header.size == stored.size == os.fstat(fd).st_size
+        return whole and (header.checksum is None or header.checksum == whole_checksum(fd))
+    except (OSError, NotAValueFile):
+        return False
+    finally:
+        os.close(fd)
+
+
+def remove_value(path: str, folder: str | os.PathLike[str]) -> None:
+    """Remove the file of a value, by its path in ``folder``. One that is gone, or cannot be removed, is no error."""
+    with suppress(OSError):
+        os.unlink(os.path.join(folder, path))  # noqa: PTH108, PTH118  (as above)
+
+
+class _NoRoom(Exception):
+    """A value file could not be written. No ``OSError``, which a reducer of the user's may raise as well."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class _Spill:
-    """A file object that keeps what is written in memory up to ``INLINE_BYTES``, and then goes on in a file."""
+    """A file object that keeps what is written in memory up to ``INLINE_BYTES``, and then goes on in a file.
 
-    def __init__(self, folder: str | os.PathLike[str], stem: str) -> None:
-        self._path = os.path.join(folder, stem)  # noqa: PTH118  (as above)
-        self._stem = stem
+    Large buffers that pickle finds on the way are kept as they are, and written after the pickle.
+    """
+
+    __slots__ = ("_buffers", "_folder", "_inside", "_parts", "_size", "_stem", "_storage", "_writer")
+
+    def __init__(self, folder: str | os.PathLike[str], stem: str, storage: Storage) -> None:
+        self._folder, self._stem, self._storage = folder, stem, storage
         self._parts: list[bytes] = []
+        self._buffers: list[memoryview] = []
+        self._inside = 0  #: bytes of buffers that went into the pickle
         self._size = 0
-        self._file: IO[bytes] | None = None
+        self._writer: ValueWriter | None = None
 
     def write(self, data: Any) -> int:
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
         self._size += size
-        if self._file is None:
-            if self._size <= INLINE_BYTES:
+        if self._writer is None:
+            if self._size <= INLINE_BYTES and not self._buffers:
                 self._parts.append(bytes(data))
                 return int(size)
-            fd = os.open(f"{self._path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._file = open(fd, "wb")  # noqa: SIM115  (closed by finish or discard)
-            for part in self._parts:
-                self._file.write(part)
-        self._file.write(data)
+            self._begin()
+        self._append(data)
         return int(size)
 
+    def take(self, buffer: Any) -> bool:
+        """Whether this ``PickleBuffer`` goes into the pickle; else it is kept."""
+        try:
+            view: memoryview = buffer.raw()
+        except BufferError:  # not in one piece; pickle says so
+            return True
+        size = view.nbytes
+        if size < OUT_OF_BAND_BYTES or self._inside + size <= INLINE_BYTES:
+            self._inside += size
+            return True
+        self._buffers.append(view)
+        return False
+
     def finish(self, output: str) -> StoredValue:
-        if self._file is None:
-            return StoredValue(output, b"".join(self._parts), None, self._size)
-        self._file.close()
-        # a name is only ever given to a whole value
-        os.rename(f"{self._path}.tmp", self._path)  # noqa: PTH104  (as above)
-        return StoredValue(output, None, self._stem, self._size)
+        if self._writer is None:
+            if not self._buffers:
+                return StoredValue(output, b"".join(self._parts), None, self._size)
+            self._begin()
+        assert self._writer is not None  # noqa: S101  (begun above)
+        try:
+            path, size = self._writer.finish(self._buffers)
+        except OSError as error:
+            raise _NoRoom(error) from None
+        self._writer = None
+        return StoredValue(output, None, path, size)
 
     def discard(self) -> None:
-        if self._file is not None:
-            try:
-                self._file.close()
-            finally:
-                self._file = None
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{self._path}.tmp")  # noqa: PTH108  (as above)
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.discard()
         self._parts.clear()
-        self._size = 0
+        self._buffers.clear()
+        self._size = self._inside = 0
+
+    def _begin(self) -> None:
+        """Go on in a file, with what was written so far."""
+        expected = self._size + sum([view.nbytes for view in self._buffers])
+        try:
+            self._writer = ValueWriter(self._folder, self._stem, self._storage, expected)
+        except OSError as error:
+            raise _NoRoom(error) from None
+        written, self._parts = self._parts, []
+        for part in written:
+            self._append(part)
+
+    def _append(self, data: Any) -> None:
+        assert self._writer is not None  # noqa: S101  (asked by the callers)
+        try:
+            self._writer.append(data)
+        except OSError as error:
+            raise _NoRoom(error) from None
+
+
+def _why_not_stored(output: str, folder: str | os.PathLike[str], storage: Storage, reason: OSError) -> str:
+    in_memory = storage.values == "memory"
+    place = f"{os.fspath(folder)}/{MEMORY}" if in_memory else os.fspath(folder)
+    hint = ""
+    if reason.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "; set storage.values in executor.yaml to auto, or make room" if in_memory else "; make room there"
+    return f"the value of output {output!r} could not be written to {place}: {reason.strerror or reason}{hint}"
 
 
 def find_unpicklable(value: object, where: str, error: BaseException, depth: int = 4) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from executor.config.layers import Layer, LayeredConfig, merged
 from executor.config.secrets import MASK, as_plain, masked
 from executor.errors import UsageError
 from executor.scheduler.outcomes import StoredValue
+from executor.workers.job import ONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ def config_inputs(plan: Plan, config: ResolvedConfig) -> dict[int, InputValue]:
         if index is not None:
             pickled = pickle.dumps(as_plain(data), 5)
             stored = StoredValue(CONFIG_INPUT, pickled, None, len(pickled))
-            inputs[index] = (CONFIG_INPUT, (tuple(stored),), False)  # type: ignore[assignment]  # its fields, plain
+            inputs[index] = (CONFIG_INPUT, (tuple(stored),), ONE)  # type: ignore[assignment]  # its fields, plain
     return inputs
 
 

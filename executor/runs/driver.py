@@ -14,11 +14,13 @@ from executor.scheduler.events import (
     RunNotice,
     StepFailed,
     StepReused,
+    StepSkipped,
     StepStarted,
     StepSucceeded,
     Woke,
 )
 from executor.workers.interface import Attempt
+from executor.workers.job import FAN_IN, LAST_READER, ONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from executor.runs.control import Control
     from executor.runs.history import HistoryWriter
     from executor.runs.signals import Signals
+    from executor.runs.values import ValueFiles
     from executor.scheduler.commands import Command
     from executor.scheduler.events import Event, Told
     from executor.scheduler.scheduler import Scheduler
@@ -60,11 +63,13 @@ class Driver:
         history: HistoryWriter,
         selector: Selector,
         clock: RunClock,
+        files: ValueFiles,
         claims: RunClaims | None = None,
         control: Control | None = None,
         configs: Mapping[int, InputValue] | None = None,
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
+        self._files = files
         self._plan, self._scheduler, self._workers = plan, scheduler, workers
         self._claims = claims  #: None: no step uses pools
         self._control = control  #: None: nobody can ask for anything but by a signal
@@ -129,6 +134,12 @@ class Driver:
         """Keep the last event of the run, and show it."""
         self._write(event, self._clock())
         self._show(self._clock())
+
+    def remove_values(self) -> None:
+        """Remove the files of values that nobody needs any more. Raises ``HistoryLost`` as ``run`` does."""
+        if self._files.due:
+            self._history.flush()  # a run that is resumed must know that their readers have ended
+            self._files.remove_due()
 
     def abandon(self) -> None:
         """Keep, as far as it can be kept, that an error ended the run; no process of it is left. Shows nothing."""
@@ -210,12 +221,14 @@ class Driver:
             if self._unseen:
                 self._history.flush()
                 self._flush_at = None
+                self._files.remove_due()
                 unseen, self._unseen = self._unseen, []
                 for event, at in unseen:
                     self._on_event(event, at)
         elif self._flush_at is not None and self._flush_at <= now:
             self._history.flush()
             self._flush_at = None
+            self._files.remove_due()
 
     def _timeout(self, now: float) -> float | None:
         dues = (
@@ -286,6 +299,8 @@ class Driver:
                 self._workers.stop(command.key, command.reason, kill=command.kill)
             elif command.__class__ is Record:
                 self._write(command.event, now)
+                if command.event.__class__ is StepSkipped:
+                    self._has_read(self._plan.index_of[command.event.key])
             elif self._claims is not None:
                 self._claims.perform(command)  # type: ignore[arg-type]  # what is left goes to the ledger
 
@@ -312,10 +327,12 @@ class Driver:
                 continue
             if item.fan_in:
                 found = (values.get(source.step, {}).get(source.output) for source in item.sources)
-                inputs.append((item.name, tuple([value for value in found if value is not None]), True))
+                inputs.append((item.name, tuple([value for value in found if value is not None]), FAN_IN))
             else:
                 source = item.sources[0]
-                inputs.append((item.name, (values[source.step][source.output],), False))
+                value = values[source.step][source.output]
+                last = value[2] is not None and self._readers[source.step] == 1  # of a small one nobody asks
+                inputs.append((item.name, (value,), LAST_READER if last else ONE))
         return tuple(inputs)
 
     def _keep_values(self, event: StepSucceeded | StepReused) -> None:
@@ -326,15 +343,18 @@ class Driver:
         index = self._plan.index_of[event.key]
         if self._readers[index]:
             self._values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
+        if event.__class__ is StepSucceeded:
+            self._files.made(index, event.outputs)
         self._has_read(index)
 
     def _has_read(self, index: int) -> None:
-        """A step has read what it reads for the last time."""
-        plan, readers, values = self._plan, self._readers, self._values
-        for above in plan.upstream[index]:
+        """A step has read what it reads for the last time, or never will."""
+        readers = self._readers
+        for above in self._plan.upstream[index]:
             readers[above] -= 1
             if not readers[above]:
-                values.pop(above, None)
+                self._values.pop(above, None)
+                self._files.was_read(above)
 
 
 def _chance() -> float:

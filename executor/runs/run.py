@@ -23,6 +23,7 @@ from executor.runs.pools import leave_ledger, uses_pools
 from executor.runs.replay import run_priority
 from executor.runs.result import RunResult
 from executor.runs.signals import Signals
+from executor.runs.values import ValueFiles
 from executor.scheduler.events import RunEnded, RunNotice, RunStarted
 from executor.scheduler.scheduler import Scheduler
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from executor.ledger.client import LedgerClient
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder, RunLock
+    from executor.runs.memory import MemoryFolder
     from executor.scheduler.events import Event, StepReused
     from executor.scheduler.limits import Limits
     from executor.workers.clock import RunClock
@@ -52,6 +54,8 @@ def drive_run(
     selector: Selector,
     clock: RunClock,
     client: LedgerClient | None,
+    memory: MemoryFolder | None,
+    keep_values: bool,
     notices: Sequence[str],
     reused: Sequence[StepReused] = (),
     parent: str = "",
@@ -67,17 +71,22 @@ def drive_run(
     ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again. ``retention`` says which
     runs are removed at the end; None: none.
     ``configs`` are the inputs with the config of steps, by step index.
+    ``memory`` is where its values wait that are in memory; what is needed of them moves to its folder at its end.
+    ``keep_values``: values stay that steps have only passed on.
 
     Raises:
         HistoryLost: the events can no longer be written; every process of the run was ended.
     """
     folder, ended = lock.folder, False
     signals = Signals(workers.interrupt)
+    files = ValueFiles(plan, folder, keep_all=keep_values)
     with ExitStack() as stack:
         stack.callback(signals.pass_on)
         # in this order when anything goes wrong: no process, then no owner, then no lock, then a word in the index
         after = stack.enter_context(ExitStack())
         stack.callback(lambda: lock.release(ended=ended))
+        if memory is not None:
+            stack.callback(memory.settle, files.is_needed)
         if client is not None:
             stack.callback(lambda: leave_ledger(client))
         stack.callback(lambda: workers.close(kill=True))
@@ -98,6 +107,7 @@ def drive_run(
             history=history,
             selector=selector,
             clock=clock,
+            files=files,
             claims=claims,
             control=control,
             configs=configs,
@@ -142,6 +152,9 @@ def drive_run(
             if workers.template_died:
                 for left in processes_of(folder):
                     driver.end(RunNotice(f"still running from this run: {left}; to end it: kill {left.pid}"))
+            driver.remove_values()
+            for lost in memory.settle(files.is_needed) if memory is not None else ():
+                driver.end(RunNotice(f"{lost}; to resume the run, its step runs again"))
             status = scheduler.status or "cancelled"
             driver.end(RunEnded(status))
             if driver.interrupted is not None:

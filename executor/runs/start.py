@@ -17,6 +17,7 @@ from executor.plan.compile import compile_job
 from executor.plan.select import select_steps
 from executor.runs.configs import config_inputs, write_config
 from executor.runs.home import make_run, open_home
+from executor.runs.memory import make_memory_folder, settle_dead, storage_of
 from executor.runs.pools import join_ledger, uses_pools
 from executor.runs.records import PARENT_TAG, ROOT_TAG
 from executor.runs.run import drive_run
@@ -92,6 +93,10 @@ def start_run(
         lock = make_run(home_path)
         stack.callback(_forget, lock)
         write_config(lock.folder.config, config)
+        keep_values = settings.in_process if instance.storage.keep is None else instance.storage.keep == "all"
+        memory = make_memory_folder(instance.storage, lock.folder, keep_all=keep_values)
+        if memory is not None:
+            stack.callback(memory.settle, lambda _: False)
         locker = (take_step_lock.__module__, take_step_lock.__name__, (str(home_path), owner))
         worker_job = WorkerJob(
             lock.folder.run_id,
@@ -100,6 +105,7 @@ def start_run(
             str(lock.folder.values),
             str(lock.folder.path),
             locker if uses_pools(plan) else None,
+            storage_of(instance.storage, memory),
         )
         clock, selector = RunClock(), Selector()
         stack.callback(selector.close)
@@ -132,13 +138,21 @@ def start_run(
             selector=selector,
             clock=clock,
             client=client,
-            notices=[*(resumed.notices if resumed else ()), *notices, *instance.notices, *pool_notices],
+            notices=[
+                *(resumed.notices if resumed else ()),
+                *notices,
+                *instance.notices,
+                *pool_notices,
+                *settle_dead(instance.storage.memory_folder),
+            ],
             reused=resumed.reused if resumed else (),
             parent=resumed.parent if resumed else "",
             partial=partial,
             origin=origin or {},
             retention=instance.retention,
             configs=config_inputs(plan, config),
+            memory=memory,
+            keep_values=keep_values,
             on_event=on_event,
         )
     return result, workers.exceptions if isinstance(workers, InlineWorkers) else {}

@@ -27,8 +27,8 @@ class StoredValue(NamedTuple):
 
     output: str
     data: bytes | None  #: the pickle itself, where it is small; None for a file, and for an order-only output
-    path: str | None = None  #: file name inside the run's ``values`` folder; None when inline or order-only
-    size: int = 0  #: bytes of the pickle
+    path: str | None = None  #: of the file in the run's ``values`` folder; None when inline or order-only
+    size: int = 0  #: bytes of the pickle, or of the file
 
 
 class StepError(NamedTuple):

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
     from executor.authoring.ops import OpDefinition
 
-# Libraries that start a thread per CPU when they are imported; a process with threads must not be forked.
-THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+# Libraries that start threads when they are imported, and what keeps them from it; a process with threads must not be
+# forked. The last one is Arrow's, which pandas imports.
+THREAD_VARIABLES = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 
 
 def exec_template(
@@ -65,7 +67,7 @@ def exec_template(
             stdin=subprocess.DEVNULL,
             pass_fds=fds,
             start_new_session=True,
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
+            env={**os.environ, **THREAD_VARIABLES},
         )
     finally:
         os.close(memory)

@@ -19,8 +19,8 @@ StopReason = Literal["timed_out", "cancelled"]
 #: A ``StoredValue`` as a plain tuple, which crosses a pipe as it is: output, data, path, size.
 PlainValue = tuple[str, bytes | None, str | None, int]
 
-#: What fills one input: its name, the values, and whether the step gets a list of all (*fan-in*) or the only one.
-InputValue = tuple[str, tuple[PlainValue, ...], bool]
+#: What fills one input: its name, the values, and how it gets them: one of the three of ``job.py``.
+InputValue = tuple[str, tuple[PlainValue, ...], int]
 
 
 class Attempt(NamedTuple):

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from executor.outputs.writer import Storage
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.config.storage import ValuePlace
     from executor.workers.claimed import LockStep
     from executor.workers.interface import InputValue
 
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
     #: takes no context), inputs, claim, fencing token.
     Task = tuple[int, int, int, str, "dict[str, str] | None", Sequence[InputValue], int, int]
 
+#: How a step gets an input: the only value; a list of all; the only value, which no other step will read any more.
+ONE, FAN_IN, LAST_READER = 0, 1, 2
+
 
 class WorkerJob:
     """What a worker needs to know of the run: the same for all attempts."""
 
-    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "values_folder")
+    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "storage", "values_folder")
 
     def __init__(  # noqa: PLR0917  (``plain`` gives them in this order)
         self,
@@ -34,11 +40,13 @@ class WorkerJob:
         values_folder: str,
         lanes_folder: str,
         locker: FunctionName | None = None,
+        storage: tuple[ValuePlace, int] = ("disk", 0),
     ) -> None:
         self.run_id, self.job_name, self.run_tags = run_id, job_name, run_tags
         self.values_folder = values_folder
         self.lanes_folder = lanes_folder  #: ``lane-<n>.log`` files are made in it
         self.locker = locker  #: what takes the lock of an attempt with a claim; None: no step uses pools
+        self.storage = Storage(*storage)  #: where values are put that are too large for a message
 
     def plain(self) -> tuple[object, ...]:
         """The same as a plain tuple: ``WorkerJob(*plain)``."""
@@ -49,6 +57,7 @@ class WorkerJob:
             self.values_folder,
             self.lanes_folder,
             self.locker,
+            tuple(self.storage),
         )
 
     def lock_step(self) -> LockStep | None:

@@ -8,9 +8,11 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
-from executor.outputs.values import ValueNotPicklable, load_value, store_value
+from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
+from executor.workers.job import FAN_IN, LAST_READER
+from executor.workers.own_values import ABSENT, OwnValues
 from executor.workers.streams import flush_output
 
 if TYPE_CHECKING:
@@ -75,9 +77,10 @@ def end_fork(error: BaseException | None) -> NoReturn:
 class StepRunner:
     """Runs one attempt after another in the process that it is made in; shared by all kinds of worker."""
 
-    __slots__ = ("_job", "_log", "error", "stop")
+    __slots__ = ("_job", "_log", "_own", "error", "stop")
 
     def __init__(self, job: WorkerJob, log: logging.Logger | None) -> None:
+        self._own = OwnValues()
         self._job, self._log = job, log  #: log: None when no step takes a context
         self.stop = Stop()
         self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
@@ -86,7 +89,7 @@ class StepRunner:
         """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
         stop, pid, inputs = self.stop, os.getpid(), task[5]
         try:
-            values = self._load(inputs) if inputs else {}
+            values = self._load(op, inputs) if inputs else {}
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
             return StepError("bad_input", f"an input could not be loaded: {describe(error)}", traceback_text(error))
         context = self._context(op, task) if op.takes_context else None
@@ -123,20 +126,27 @@ class StepRunner:
             fencing_token=token,
         )
 
-    def _load(self, inputs: Sequence[InputValue]) -> dict[str, object]:
+    def _load(self, op: OpDefinition, inputs: Sequence[InputValue]) -> dict[str, object]:
         values: dict[str, object] = {}
-        for name, stored, fan_in in inputs:
-            if fan_in:
-                values[name] = [load_value(StoredValue(*item), self._job.values_folder) for item in stored]
+        for name, stored, kind in inputs:
+            if kind == FAN_IN:
+                copy = op.ins[name].copy
+                values[name] = [load_value(StoredValue(*item), self._job.values_folder, copy=copy) for item in stored]
             else:
                 data, path = stored[0][1], stored[0][2]
                 # the common case, without a detour
                 values[name] = (
                     pickle.loads(data)
                     if path is None and data is not None
-                    else load_value(StoredValue(*stored[0]), self._job.values_folder)
+                    else self._load_file(stored[0], copy=op.ins[name].copy, last=kind == LAST_READER)
                 )
         return values
+
+    def _load_file(self, stored: PlainValue, *, copy: bool, last: bool) -> object:
+        """A value that is not in the message."""
+        if not copy and stored[2] is not None and (own := self._own.take(stored[2], last=last)) is not ABSENT:
+            return own
+        return load_value(StoredValue(*stored), self._job.values_folder, copy=copy)
 
     def _store(self, op: OpDefinition, task: Task, produced: dict[str, object]) -> Produced | StepError:
         only = op.only_output
@@ -145,6 +155,7 @@ class StepRunner:
             stored: list[PlainValue] = [(only, data, None, len(data))]
             return stored, []
         stored = []
+        files: list[tuple[StoredValue, object]] = []
         missing: list[str] = []
         for position, declared in enumerate(op.outs):
             name = str(declared)  # plain text, not a name with methods of its own: it crosses a socket
@@ -158,15 +169,23 @@ class StepRunner:
             else:
                 try:
                     # unique in the run: step, attempt, output; no user text in file names
-                    stem = f"{task[0]}-{task[1]}-{position}-{os.getpid()}.pickle"
-                    stored.append(plain(store_value(name, value, self._job.values_folder, stem)))
-                except ValueNotPicklable as error:
-                    hint = "return plain data, or a path to a file that the next step opens"
-                    return StepError("not_picklable", f"{error}; {hint}")
-                except OSError as error:
-                    return StepError("bad_output", f"the value of output {name!r} could not be written: {error}")
+                    stem = f"{task[0]}-{task[1]}-{position}-{os.getpid()}.value"
+                    kept = store_value(name, value, self._job.values_folder, stem, self._job.storage)
+                    stored.append(plain(kept))
+                    if kept.path is not None:
+                        files.append((kept, value))
                 except BaseException as error:  # noqa: BLE001  (pickling runs user code)
-                    return StepError(
-                        "not_picklable", f"{name} cannot be pickled: {describe(error)}", traceback_text(error)
-                    )
+                    for kept, _ in files:
+                        remove_value(str(kept.path), self._job.values_folder)
+                    return _why_not_stored(name, error)
+        if files:
+            self._own.keep(files)
         return stored, missing
+
+
+def _why_not_stored(name: str, error: BaseException) -> StepError:
+    if isinstance(error, ValueNotPicklable):
+        return StepError("not_picklable", f"{error}; return plain data, or a path to a file that the next step opens")
+    if isinstance(error, ValueNotStored):
+        return StepError("bad_output", str(error))
+    return StepError("not_picklable", f"{name} cannot be pickled: {describe(error)}", traceback_text(error))

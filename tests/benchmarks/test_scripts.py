@@ -150,3 +150,15 @@ def _is_installed(name: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(name) is not None
+
+
+def test_values_measures_us_the_pools_and_the_bound(tmp_path: Path) -> None:
+    if not all(_is_installed(name) for name in ("numpy", "pandas")):
+        pytest.skip("numpy or pandas is not installed")
+    kinds = ("numpy 64 KiB", "pandas frame, 80 MB", "list of 1,000,000 ints")
+    text, record = run("values.py", tmp_path, "--kinds", *kinds)
+    assert record["failures"] == []
+    for name in ("executor, a process per step", "executor, persistent workers", "ProcessPoolExecutor"):
+        assert len(figures_of(record, name)) == 3, name
+    assert all(figures["pass_s"] > 0 for figures in figures_of(record, "file in /dev/shm, mapped"))
+    assert "### Numpy 64 KiB" in text

@@ -82,8 +82,8 @@ def test_dagsters_file_is_read_where_there_is_no_other(tmp_path: Path) -> None:
 
 
 def test_other_sections_are_left_alone_and_named(tmp_path: Path) -> None:
-    settings = read(tmp_path, "storage:\n  sqlite: {base_dir: x}\ntelemetry: {enabled: false}\n")
-    assert settings.ignored == ("storage", "telemetry")
+    settings = read(tmp_path, "run_launcher: {module: x}\ntelemetry: {enabled: false}\n")
+    assert settings.ignored == ("run_launcher", "telemetry")
     assert settings.notices == ()
 
 

@@ -101,13 +101,13 @@ def test_a_home_that_others_may_write_into_is_a_problem_and_the_last_word(home: 
 
 @pytest.mark.usefixtures("quick")
 def test_what_is_wrong_in_the_settings_is_told_beside_the_rest(home: Path) -> None:
-    (home / "executor.yaml").write_text("concurrency: {pools: {default_limit: x, limts: {}}}\nstorage: {}\n")
+    (home / "executor.yaml").write_text("concurrency: {pools: {default_limit: x, limts: {}}}\ntelemetry: {}\n")
     found = wrong(home)
     assert [(finding.name, finding.level) for finding in found] == [("settings", "problem")] * 2
-    (home / "executor.yaml").write_text("concurrency: {runs: {max_concurrent_runs: 3}}\nstorage: {}\n")
+    (home / "executor.yaml").write_text("concurrency: {runs: {max_concurrent_runs: 3}}\ntelemetry: {}\n")
     found = list(examine(home))
     assert [(finding.name, finding.level) for finding in wrong_of(found)] == [("settings", "note")]
-    assert any(finding.text.endswith("has no mistakes; not used by this version: storage") for finding in found)
+    assert any(finding.text.endswith("has no mistakes; not used by this version: telemetry") for finding in found)
 
 
 @pytest.mark.usefixtures("quick")

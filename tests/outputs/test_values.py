@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from executor.outputs.values import INLINE_BYTES, ValueLost, ValueNotPicklable, load_value, store_value
+from executor.outputs.value_file import HEADER_BYTES
+from executor.outputs.values import (
+    INLINE_BYTES,
+    ValueLost,
+    ValueNotPicklable,
+    ValueNotStored,
+    load_value,
+    store_value,
+)
 
 
 @pytest.mark.parametrize("value", [None, 0, "text", b"bytes", [1, {"a": (2, 3)}], {1, 2}, float("inf"), b"x" * 60_000])
@@ -28,7 +36,7 @@ def test_the_bound_between_memory_and_file_is_exact(tmp_path: Path) -> None:
     inside = store_value("result", largest, tmp_path, "inside")
     outside = store_value("result", largest + b"x", tmp_path, "outside")
     assert (inside.path, inside.size) == (None, INLINE_BYTES)
-    assert (outside.path, outside.size) == ("outside", INLINE_BYTES + 1)
+    assert (outside.path, outside.size) == ("outside", HEADER_BYTES + INLINE_BYTES + 1)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +53,7 @@ def test_a_large_value_is_one_file_of_its_own(value: object, tmp_path: Path) -> 
 
 def test_a_value_never_takes_the_name_of_another(tmp_path: Path) -> None:
     (tmp_path / "stem.tmp").write_bytes(b"of somebody else")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(ValueNotStored, match="File exists"):
         store_value("result", b"x" * 1_000_000, tmp_path, "stem")
     assert not (tmp_path / "stem").exists()
 

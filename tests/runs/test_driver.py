@@ -13,6 +13,8 @@ import pytest
 from executor.plan.plan import Plan, Source, Step, StepInput, make_plan
 from executor.runs.driver import KILL_WAIT_S, Driver
 from executor.runs.history import HistoryWriter, read_history
+from executor.runs.home import RunFolder
+from executor.runs.values import ValueFiles
 from executor.scheduler.events import (
     CancelRequested,
     Event,
@@ -112,6 +114,7 @@ class World:
             history=self.history,
             selector=self,  # type: ignore[arg-type]  # as above
             clock=self,  # type: ignore[arg-type]  # as above
+            files=ValueFiles(plan, RunFolder(folder), keep_all=False),
             on_event=on_event,
         )
 

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from executor import Failure, In, Nothing, OpExecutionContext, Out, Output, RetryPolicy, RetryRequested, job, op
+from executor import Failure, In, Nothing, OpExecutionContext, Out, Output, RetryPolicy, RetryRequested, graph, job, op
 from executor.workers import process
 from executor.workers.exec_template import THREAD_VARIABLES
 from executor.workers.explain import StepInterrupted
@@ -372,6 +372,18 @@ def cleans_up_slowly(context: OpExecutionContext) -> None:
 def waits(context: OpExecutionContext) -> None:
     tell(context, os.getpid(), os.getppid())
     time.sleep(LONG_S)
+
+
+@op
+def waits_with(context: OpExecutionContext, value) -> None:
+    tell(context, os.getpid(), os.getppid())
+    time.sleep(LONG_S)
+
+
+@graph
+def makes_and_waits():
+    """A large value that was made, and a step that has it and waits."""
+    return waits_with(large())
 
 
 @op

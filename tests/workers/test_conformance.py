@@ -15,6 +15,7 @@ from running import KINDS, PATIENCE_S, attempt, error_of, output_of, run
 
 from executor import op
 from executor.outputs.values import INLINE_BYTES
+from executor.runs.home import open_home
 from executor.scheduler.events import StepFailed, StepStarted, StepWillRetry
 from executor.scheduler.states import StepState
 from executor.workers.exec_template import THREAD_VARIABLES
@@ -50,7 +51,9 @@ def test_values_reach_the_steps_that_read_them(kind: str, tmp_path: Path) -> Non
     assert result.step("never").because == "several.left_out"
 
 
-def test_a_small_value_rides_in_the_message_and_a_large_one_is_one_file(kind: str, tmp_path: Path) -> None:
+def test_a_small_value_rides_in_the_message_and_a_large_one_is_one_file(kind: str, tmp_path: Path, home: Path) -> None:
+    open_home(home)
+    (home / "executor.yaml").write_text("storage: {values: disk, keep: all}")
     result = run(ops.values, kind, tags={"folder": tmp_path})
     stored = {value.output: value for value in result.step("several").outputs}
     assert stored["small"].path is None
