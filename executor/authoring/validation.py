@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from executor.config.check import KINDS, settings_config
-from executor.config.secrets import as_plain, masked
+from executor.config.secrets import masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def validate_run_config(job: JobDefinition, run_config: Mapping[str, Any] | RunC
     found = ValidRunConfig({"execution": {"config": {kind: settings_config(resolved.settings)}}})
     ops = {key: {"config": data} for key, data in resolved.configs.items()}
     if ops:
-        found["ops"] = as_plain(ops)
+        found["ops"] = ops  # texts of variables as they are: they work as text, and are not shown
     if resolved.tags:
         found["tags"] = dict(resolved.tags)
     return found

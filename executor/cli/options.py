@@ -172,9 +172,15 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def layered_config(
-    config_files: Sequence[str], tags: Sequence[tuple[str, str]] = (), **options: Any
+    config_files: Sequence[str],
+    tags: Sequence[tuple[str, str]] = (),
+    *,
+    earlier: LayeredConfig | None = None,
+    **options: Any,
 ) -> LayeredConfig | None:
     """The run config of the files and, stronger, of the options; None where nothing was given.
+
+    ``earlier`` is that of the run from which this one goes on, and weaker than both.
 
     What is wrong with a file is told when the config is used, with all other mistakes.
 
@@ -183,11 +189,11 @@ def layered_config(
     """
     from executor.config.layers import Layer, LayeredConfig
 
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[Layer, ...] = earlier.layers if earlier is not None else ()
     if config_files:
         from executor.config.config_files import read_files
 
-        layers = read_files(config_files)
+        layers = (*layers, *read_files(config_files))
     config = run_config(**options)
     if tags:
         config["tags"] = dict(tags)

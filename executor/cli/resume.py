@@ -10,6 +10,7 @@ import click
 from executor.cli.options import EXIT_CODES, run_options
 from executor.cli.run import run_job
 from executor.errors import UsageError
+from executor.runs.configs import read_config
 from executor.runs.history import read_history
 from executor.runs.home import find_run, open_home
 from executor.runs.reexecution import ReexecutionOptions
@@ -47,9 +48,9 @@ def resume(
 ) -> int:
     """Run what failed in RUN, was cut off or never ran, and what is below it; take the values of the rest from there.
 
-    It is a new run, which names the earlier one. The job is imported anew, from where it was imported then and with the
-    options that were given then, so what was corrected in its code counts. RUN may be shortened to what is
-    unambiguous; `last` is the newest.
+    It is a new run, which names the earlier one. The job is imported anew, from where it was imported then, so what was
+    corrected in its code counts, and has the run config that it had then; -c gives another. RUN may be shortened to
+    what is unambiguous; `last` is the newest.
     """
     if options.get("selection"):
         raise UsageError("--select is for new runs; name steps with --only STEP, or with --from STEP and all below it")
@@ -61,20 +62,21 @@ def resume(
     options["config_files"] = [*map(os.path.abspath, options["config_files"])]
     folder = find_run(open_home(), run)
     wanted = [f"{step}*" for step in from_steps] or list(only_steps)
-    words, name, before = _origin(folder, file, module)
-    given = {option: value for option, value in options.items() if value or option not in before}
+    earlier = None if options["config_files"] else read_config(folder.config)
+    words, name = _origin(folder, file, module)
     return run_job(
         *words,
         job_name or name,
         resume=ReexecutionOptions(folder.run_id, wanted, everything=False),
-        **(before | given),
+        earlier=earlier,
+        **options,
     )
 
 
 def _origin(
     folder: RunFolder, file: str | None, module: str | None
-) -> tuple[tuple[str | None, str | None], str | None, dict[str, Any]]:
-    """File and module, job, and options of the command that started a run; from then on this process is where it was.
+) -> tuple[tuple[str | None, str | None], str | None]:
+    """File and module, and the job, of the command that started a run; from then on this process is where it was.
 
     ``file`` and ``module`` were given now, and come before.
 
@@ -83,10 +85,9 @@ def _origin(
     """
     _, first = next(read_history(folder.events), (0.0, None)) if folder.events.exists() else (0.0, None)
     origin = first.origin if isinstance(first, RunStarted) else {}
-    before: Any = origin.get("options", {})
     name: Any = origin.get("job")
     if file is not None or module is not None:
-        return (file, module), name, before
+        return (file, module), name
     words: Any = origin.get("words")
     if words is None:
         raise UsageError(
@@ -101,5 +102,5 @@ def _origin(
             "its job is with -f FILE or -m MODULE"
         ) from error
     if words[:1] == ["-m"]:
-        return (None, words[1]), name, before
-    return (words[0] if words else None, None), name, before
+        return (None, words[1]), name
+    return (words[0] if words else None, None), name

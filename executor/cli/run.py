@@ -64,15 +64,16 @@ def run_job(
     output: str,
     quiet: bool,
     resume: ReexecutionOptions | None = None,
+    earlier: LayeredConfig | None = None,
     **limits: Any,
 ) -> int:
     """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command.
 
-    ``resume`` names an earlier run to go on from.
+    ``resume`` names an earlier run to go on from, ``earlier`` is its run config.
     """
     if as_json and events_file == "-":
         raise UsageError("--json and --events - both want stdout; give --events a file")
-    config = layered_config(config_files, tags, **limits)
+    config = layered_config(config_files, tags, earlier=earlier, **limits)
     found = find(file, module)
     job = pick_job(found, job_name)
     chosen = list(selection) or None
@@ -101,7 +102,7 @@ def run_job(
             config=config,
             selection=chosen,
             resume=resume,
-            origin=_origin(found, job, limits | {"config_files": [*map(os.path.abspath, config_files)]}),
+            origin=_origin(found, job),
         )
 
 
@@ -134,13 +135,12 @@ def _run(
     return INTERRUPTED if result.interrupted or result.status == "cancelled" else FAILED
 
 
-def _origin(found: Found, job: JobDefinition, options: dict[str, Any]) -> dict[str, object]:
+def _origin(found: Found, job: JobDefinition) -> dict[str, object]:
     """What `executor resume` needs to ask for this job again."""
     return {
         "cwd": os.getcwd(),  # noqa: PTH109  (a path as text)
         "words": list(found.words),
         "job": job.name,
-        "options": {name: value for name, value in options.items() if value},
     }
 
 

@@ -1,8 +1,8 @@
 """What ``executor.yaml`` in the home folder says for all runs; every mistake with its line.
 
 Of this file ``concurrency``, ``retention`` and ``storage`` are read so far. The spellings of Dagster's older documents
-are understood, and each comes with a notice that shows the new one. What belongs to the queue of runs is checked and has
-no effect yet, which a notice says.
+are understood, and each comes with a notice that shows the new one. What belongs to the queue of runs is checked and
+has no effect yet, which a notice says.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class RunFolder:
     def size_bytes(self) -> int:
         """What the run takes on its disk; one look at each file."""
         total = 0
-        for folder in (self.path, self.values):
+        for folder in (self.path, self.values, self.values / "moved"):
             with suppress(FileNotFoundError), os.scandir(folder) as files:
                 for file in files:
                     with suppress(FileNotFoundError):

@@ -222,6 +222,8 @@ def test_no_secret_is_in_what_is_shown_of_a_config(monkeypatch: pytest.MonkeyPat
     assert SECRET not in str(resolved.ops())
     valid = dg.validate_run_config(ops.load_only, config)
     assert valid["ops"]["load"]["config"]["source"]["password"] == SECRET
+    assert valid["ops"]["load"]["config"]["source"]["url"] == SECRET
+    assert SECRET not in repr(valid)
     assert SECRET not in repr({**dg.RunConfig(ops={"load": ops.LoadConfig(rows=1)}).to_config_dict()})
 
     class Login(dg.Config):
