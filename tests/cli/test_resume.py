@@ -124,3 +124,48 @@ def test_a_module_is_found_again(write, executor, tmp_path: Path) -> None:
     assert executor("run", "-m", "shop.jobs", "-j", "pipe").returncode == 1
     write("go", "")
     assert executor("resume", "last", cwd=tmp_path).returncode == 0
+
+
+CONFIGURED = """
+from executor import Config, job, op
+
+class Rows(Config):
+    rows: int
+    api_key: str = ""
+
+@op
+def load(config: Rows):
+    if config.rows > 5:
+        raise ValueError(f"{config.rows} rows are too many")
+    return config.rows
+
+@job
+def pipe():
+    load()
+"""
+
+
+def test_the_config_of_the_earlier_run_is_that_of_the_next_unless_another_is_given(
+    write, executor, tmp_path: Path, own_home
+) -> None:
+    write("pipe.py", CONFIGURED)
+    write("run.yaml", "ops: {load: {config: {rows: 10}}}")
+    assert executor("run", "pipe.py", "-c", "run.yaml").returncode == 1
+    (tmp_path / "elsewhere").mkdir()
+    write("run.yaml", "ops: {load: {config: {rows: 3}}}")
+    again = executor("resume", "last", cwd=tmp_path / "elsewhere")
+    assert again.returncode == 1
+    assert "10 rows are too many" in again.stdout + again.stderr
+    ended = executor("resume", "last", "-c", "../run.yaml", cwd=tmp_path / "elsewhere")
+    assert ended.returncode == 0, ended.stderr
+    assert read_result(find_run(own_home, "last")).output_for_node("load") == 3
+
+
+def test_a_config_with_a_secret_is_not_kept_and_has_to_be_given_again(write, executor) -> None:
+    write("pipe.py", CONFIGURED)
+    write("open.yaml", "ops: {load: {config: {rows: 10, api_key: hunter2}}}")
+    assert executor("run", "pipe.py", "-c", "open.yaml").returncode == 1
+    again = executor("resume", "last")
+    assert again.returncode == 2
+    assert "ops.load.config.api_key" in again.stderr
+    assert "hunter2" not in again.stderr

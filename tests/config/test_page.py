@@ -18,9 +18,10 @@ FILES = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 @pytest.mark.parametrize("text", FILES, ids=lambda text: text.split("\n")[0])
 def test_a_file_of_the_page_is_right(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if text.startswith("concurrency:"):
+    if text.startswith(("concurrency:", "storage:")):
         (tmp_path / "executor.yaml").write_text(text)
-        assert read_instance_settings(tmp_path).pools.limits
+        settings = read_instance_settings(tmp_path)
+        assert settings.pools.limits or settings.storage.memory_limit == 4 << 30
         return
     monkeypatch.setenv("SHOP_API_KEY", "k")
     monkeypatch.delenv("REGION", raising=False)
@@ -35,4 +36,4 @@ def test_a_file_of_the_page_is_right(text: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_page_has_a_file_of_each_kind() -> None:
-    assert len(FILES) == 2
+    assert [text.split(":")[0] for text in FILES] == ["execution", "concurrency", "storage"]
