@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -152,11 +153,13 @@ def test_the_config_of_the_earlier_run_is_that_of_the_next_unless_another_is_giv
     write("run.yaml", "ops: {load: {config: {rows: 10}}}")
     assert executor("run", "pipe.py", "-c", "run.yaml").returncode == 1
     (tmp_path / "elsewhere").mkdir()
-    write("run.yaml", "ops: {load: {config: {rows: 3}}}")
+    config = write("run.yaml", "ops: {load: {config: {rows: 3}}}")
     again = executor("resume", "last", cwd=tmp_path / "elsewhere")
     assert again.returncode == 1
     assert "10 rows are too many" in again.stdout + again.stderr
-    ended = executor("resume", "last", "-c", "../run.yaml", cwd=tmp_path / "elsewhere")
+    ended = executor(
+        "resume", "last", "-c", os.path.relpath(config, tmp_path / "elsewhere"), cwd=tmp_path / "elsewhere"
+    )
     assert ended.returncode == 0, ended.stderr
     assert read_result(find_run(own_home, "last")).output_for_node("load") == 3
 
