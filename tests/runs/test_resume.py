@@ -118,7 +118,8 @@ def notices(result: RunResult) -> list[str]:
 
 
 def value_files(result: RunResult) -> list[Path]:
-    return sorted(result.folder.values.iterdir())
+    """Those that are in the run's folder, also the ones that were in memory while it ran."""
+    return sorted(path for path in result.folder.values.rglob("*") if path.is_file())
 
 
 # --- what runs -------------------------------------------------------------------------------------------------------
