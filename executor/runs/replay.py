@@ -52,13 +52,19 @@ def replay(folder: RunFolder, *, until_s: float | None = None) -> Scheduler:
     began, first = next(events, (0.0, None))
     if not isinstance(first, RunStarted):
         raise UsageError(f"run {folder.run_id} has no first event: its driver died before it began")
-    scheduler = Scheduler(plan, read_limits(first), retries=first.retries, run_priority=run_priority(first.tags))
-    scheduler.start(began)
+    scheduler = begin(plan, first, began)
     for t, event in events:
         if until_s is not None and t > until_s:
             break
         if isinstance(event, TOLD):
             scheduler.handle(event, t)  # type: ignore[arg-type]  # mypy does not follow get_args
+    return scheduler
+
+
+def begin(plan: Plan, started: RunStarted, began: float) -> Scheduler:
+    """A scheduler that stands where the run's own stood after its first event."""
+    scheduler = Scheduler(plan, read_limits(started), retries=started.retries, run_priority=run_priority(started.tags))
+    scheduler.start(began)
     return scheduler
 
 
