@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from executor.authoring.jobs import JobDefinition
-    from executor.cli.watch import Watch
+    from executor.cli.watch import Progress, Watch
 
 EPILOG = f"""\b
 Examples:
@@ -37,7 +37,7 @@ Examples:
 )
 @run_options
 def run(file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
-    """Run the job in FILE, its steps in worker processes, and show how it goes.
+    """Run the job in FILE, its steps in worker processes, and show how it goes: live on a terminal, else as lines.
 
     A file with assets and no job is run as a job of all its assets. Ctrl-C stops the run and its steps; a second one
     kills them.
@@ -57,6 +57,7 @@ def run_job(
     events_file: str | None,
     output: str,
     quiet: bool,
+    progress: Progress | None,
     **limits: Any,
 ) -> int:
     """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command."""
@@ -71,14 +72,21 @@ def run_job(
 
         click.echo(dry_run_text(job, config, chosen, as_json=as_json))
         return OK
-    from executor.cli.watch import Watch
+    from executor.cli.watch import Watch, choose_progress
     from executor.runs.home import open_home
 
+    progress = choose_progress(
+        progress,
+        as_json=as_json,
+        events=events_file == "-",
+        output=output,
+        in_process=job.settings(config).in_process,
+    )
     with ExitStack() as stack:
         events: FileIO | Literal["-"] | None = None
         if events_file is not None:
             events = "-" if events_file == "-" else stack.enter_context(_open_events(events_file))
-        watch = Watch(open_home(), output=output, quiet=quiet, as_json=as_json, events=events)
+        watch = Watch(open_home(), output=output, quiet=quiet, as_json=as_json, events=events, progress=progress)
         stack.callback(watch.close)
         return _run(job, watch, _command(found, job, job_name), config=config, tags=dict(tags), selection=chosen)
 

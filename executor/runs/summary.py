@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from executor.plan.paths import critical_path
 from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
+from executor.runs.words import RUNS, STATES, paint
 from executor.scheduler.events import (
     CancelRequested,
     RunEnded,
@@ -20,9 +21,10 @@ from executor.scheduler.events import (
     StepSucceeded,
     StepWillRetry,
 )
+from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
@@ -33,6 +35,7 @@ TRACEBACK_LINES = 12
 OUTPUT_LINES = 10
 OUTPUT_BYTES = 16 * 1024  # read of a failed step's output, to find its last lines
 PATH_STEPS_SHOWN = 8
+RUN_SHOWN = 8  # characters of a run's id, by which commands find it
 
 
 class Summary:
@@ -46,7 +49,7 @@ class Summary:
         self.peak_key = ""
         self.waited: dict[str, float] = {}  #: seconds by cause, of all steps
         self.wall_s: dict[str, float] = {}  #: seconds that the attempts of each step ran
-        self.counts: dict[str, int] = {}  #: steps by how they ended
+        self.counts: dict[StepState, int] = {}  #: steps by how they ended; failed ones stand in ``failed``
         self.failed: dict[str, StepFailed] = {}  #: the last failure of each step that failed for good
         self._started: dict[str, float] = {}
         self._stopping: set[str] = set()  # steps that somebody asked to stop while they ran
@@ -61,28 +64,28 @@ class Summary:
                     self.waited[cause] = self.waited.get(cause, 0.0) + seconds
             case StepSucceeded():
                 self._end(event, t)
-                self._count("succeeded")
+                self._count(StepState.SUCCEEDED)
             case StepFailed():
                 self._end(event, t)
                 if event.error.kind == "cancelled" or event.key in self._stopping:
-                    self._count("cancelled")
+                    self._count(StepState.CANCELLED)
                 else:
                     self.failed[event.key] = event
             case StepWillRetry():
                 self.failed.pop(event.key, None)
             case StepSkipped():
-                self._count("skipped")
+                self._count(StepState.SKIPPED)
             case StepNotRun():
-                self._count("not run")
+                self._count(StepState.NOT_RUN)
             case StepCancelled():
                 self.failed.pop(event.key, None)
-                self._count("cancelled")
+                self._count(StepState.CANCELLED)
             case CancelRequested():
                 self._stopping.update(event.keys or self._started)
             case RunEnded():
                 self.status = event.status
 
-    def _count(self, how: str) -> None:
+    def _count(self, how: StepState) -> None:
         self.counts[how] = self.counts.get(how, 0) + 1
 
     def _end(self, event: StepSucceeded | StepFailed, t: float) -> None:
@@ -94,11 +97,12 @@ class Summary:
         if facts.peak_rss_bytes > self.peak_rss_bytes:
             self.peak_rss_bytes, self.peak_key = facts.peak_rss_bytes, event.key
 
-    def text(self, plan: Plan) -> str:
+    def text(self, plan: Plan, *, colours: bool = False) -> str:
         """The run in a few lines: how many steps ended how, the longest path, and where the time went."""
-        counts = ({"failed": len(self.failed)} if self.failed else {}) | self.counts
-        steps = ", ".join(f"{count} {how}" for how, count in counts.items()) or "no step"
-        lines = [f"run {self.status} after {seconds_text(self.duration_s)}: {steps}"]
+        counts = ({StepState.FAILED: len(self.failed)} if self.failed else {}) | self.counts
+        words = [paint(f"{count} {STATES[how].word}", STATES[how], colours=colours) for how, count in counts.items()]
+        status = paint(RUNS[self.status].word, RUNS[self.status], colours=colours)
+        lines = [f"run {status} after {seconds_text(self.duration_s)}: {', '.join(words) or 'no step'}"]
         if self.wall_s:
             memory = (
                 f"; largest {memory_text(self.peak_rss_bytes)} ({printable(self.peak_key)})" if self.peak_key else ""
@@ -111,38 +115,52 @@ class Summary:
             lines.append(f"  waits of all steps: {waits}")
         return "\n".join(lines)
 
-    def failures_text(self, plan: Plan, folder: RunFolder, command: Sequence[str], *, output: bool = True) -> str:
-        """What is known of each failed step; empty where there is none.
+    def failures_text(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        command: Sequence[str],
+        *,
+        output: bool = True,
+        commands: Collection[str] = (),
+        colours: bool = False,
+    ) -> str:
+        """What is known of each failed step, and what to do next; empty where there is nothing to say.
 
         ``command`` is how the run was asked for, less its selection; it is shown so that a step can be run alone.
-        ``output`` shows the last lines that the step wrote.
+        ``output`` shows the last lines that the step wrote. ``commands`` are those that there are to go on with.
         """
-        blocks = [
-            self._failure_text(event, plan, folder, command, output=output)
-            for event in list(self.failed.values())[:FAILURES_SHOWN]
-        ]
+        run = folder.run_id[:RUN_SHOWN]
+        blocks = []
+        for event in list(self.failed.values())[:FAILURES_SHOWN]:
+            lines = _failure_lines(event, folder, output=output, colours=colours)
+            if "logs" in commands and event.facts.log_to > event.facts.log_from:
+                lines.append(f"  to read all that it wrote: {_words('executor', 'logs', run, event.key)}")
+            lines.append(f"  to run it alone here: {_alone_text(event.key, plan, command)}")
+            blocks.append("\n".join(lines))
         if rest := list(self.failed)[FAILURES_SHOWN:]:
             blocks.append(
                 f"{len(rest)} more failed: {', '.join(map(printable, rest[:FAILURES_SHOWN]))}"
                 + (", ..." if len(rest) > FAILURES_SHOWN else "")
             )
+        if "resume" in commands and self.status not in {"running", "succeeded"}:
+            blocks.append(f"to go on from here, keeping what succeeded: {_words('executor', 'resume', run)}")
         return "\n\n".join(blocks)
 
-    def _failure_text(
-        self, event: StepFailed, plan: Plan, folder: RunFolder, command: Sequence[str], *, output: bool
-    ) -> str:
-        error = event.error
-        attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
-        lines = [f"{printable(event.key)} failed{attempt}: {first_line(error.message)}"]
-        trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
-        if len(trace) > TRACEBACK_LINES:
-            trace = ["...", *trace[-TRACEBACK_LINES:]]
-        lines += [f"    {line}" for line in trace]
-        if output and (written := step_output(folder, event.facts, most_bytes=OUTPUT_BYTES)):
-            lines.append("  the last lines that it wrote:")
-            lines += [f"    | {line}" for line in telling_lines(written)]
-        lines.append(f"  to run it alone here: {_command_text(event.key, plan, command)}")
-        return "\n".join(lines)
+
+def _failure_lines(event: StepFailed, folder: RunFolder, *, output: bool, colours: bool) -> list[str]:
+    error = event.error
+    attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+    failed = paint(STATES[StepState.FAILED].word, STATES[StepState.FAILED], colours=colours)
+    lines = [f"{printable(event.key)} {failed}{attempt}: {first_line(error.message)}"]
+    trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
+    if len(trace) > TRACEBACK_LINES:
+        trace = ["...", *trace[-TRACEBACK_LINES:]]
+    lines += [f"    {line}" for line in trace]
+    if output and (written := step_output(folder, event.facts, most_bytes=OUTPUT_BYTES)):
+        lines.append("  the last lines that it wrote:")
+        lines += [f"    | {line}" for line in telling_lines(written)]
+    return lines
 
 
 def telling_lines(written: list[str]) -> list[str]:
@@ -162,9 +180,14 @@ def _path_text(path: tuple[str, ...]) -> str:
     return " > ".join([*map(printable, path[:half]), between, *map(printable, path[-half:])])
 
 
-def _command_text(key: str, plan: Plan, command: Sequence[str]) -> str:
-    import shlex
-
+def _alone_text(key: str, plan: Plan, command: Sequence[str]) -> str:
     # A step that reads from others needs them to run as well; * is all that is above it.
     above = plan.upstream[plan.index_of[key]]
-    return printable(shlex.join([*command, "--in-process", "--select", f"*{key}" if above else key]))
+    return _words(*command, "--in-process", "--select", f"*{key}" if above else key)
+
+
+def _words(*words: str) -> str:
+    """A command as it is typed."""
+    import shlex
+
+    return printable(shlex.join(words))

@@ -63,14 +63,10 @@ def paint(text: str, shown: Shown, *, colours: bool) -> str:
 def colours_on(fd: int, environ: Mapping[str, str] | None = None) -> bool:
     """Whether to write colours there: to a terminal that has some, unless ``NO_COLOR`` says otherwise."""
     environ = os.environ if environ is None else environ
-    if environ.get("NO_COLOR") or environ.get("TERM", "dumb") in {"dumb", ""}:
-        return False
-    return is_terminal(fd)
+    return not environ.get("NO_COLOR") and live_terminal(fd, environ)
 
 
-def is_terminal(fd: int) -> bool:
-    """Whether that descriptor is open and a terminal."""
-    try:
-        return os.isatty(fd)
-    except OSError:
-        return False
+def live_terminal(fd: int, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether that descriptor is a terminal on which lines can be drawn over."""
+    environ = os.environ if environ is None else environ
+    return environ.get("TERM", "dumb") not in {"dumb", ""} and os.isatty(fd)
