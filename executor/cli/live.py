@@ -267,4 +267,4 @@ def main() -> None:
         if not isinstance(error, ScreenGone):
             what = f"{type(error).__name__}: {error}"
             run = folder.run_id[:8]
-            print(f"the live view has ended ({what}); the run goes on: executor show {run}", file=sys.stderr)
+            print(f"the live view has ended ({what}); the run goes on: executor watch {run}", file=sys.stderr)

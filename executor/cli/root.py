@@ -22,6 +22,7 @@ COMMANDS = {
     "job": "executor.cli.job:job",
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
+    "watch": "executor.cli.watch_run:watch",
     "why": "executor.cli.why:why",
     "instance": "executor.cli.instance:instance",
 }

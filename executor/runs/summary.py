@@ -119,7 +119,7 @@ class Summary:
         self,
         plan: Plan,
         folder: RunFolder,
-        command: Sequence[str],
+        command: Sequence[str] | None,
         *,
         output: bool = True,
         commands: Collection[str] = (),
@@ -127,7 +127,8 @@ class Summary:
     ) -> str:
         """What is known of each failed step, and what to do next; empty where there is nothing to say.
 
-        ``command`` is how the run was asked for, less its selection; it is shown so that a step can be run alone.
+        ``command`` is how the run was asked for, less its selection, where that is known; it is shown so that a step
+        can be run alone.
         ``output`` shows the last lines that the step wrote. ``commands`` are those that there are to go on with.
         """
         run = folder.run_id[:RUN_SHOWN]
@@ -136,7 +137,8 @@ class Summary:
             lines = _failure_lines(event, folder, output=output, colours=colours)
             if "logs" in commands and event.facts.log_to > event.facts.log_from:
                 lines.append(f"  to read all that it wrote: {_words('executor', 'logs', run, event.key)}")
-            lines.append(f"  to run it alone here: {_alone_text(event.key, plan, command)}")
+            if command is not None:
+                lines.append(f"  to run it alone here: {_alone_text(event.key, plan, command)}")
             blocks.append("\n".join(lines))
         if rest := list(self.failed)[FAILURES_SHOWN:]:
             blocks.append(
