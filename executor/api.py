@@ -32,6 +32,7 @@ def execute_job(
     op_selection: Selection = None,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    progress: bool = False,
 ) -> RunResult:
     """The result of running ``job`` now, by the executor that it is configured with.
 
@@ -44,6 +45,7 @@ def execute_job(
         op_selection: the same as ``selection``, under its older name.
         home: the folder that the run is kept in; without it ``EXECUTOR_HOME``, or one per user.
         on_event: called with each event and its time, in seconds since the run began, after it was written down.
+        progress: show how it goes: live in a notebook or on a terminal, else as lines on stderr.
 
     Raises:
         ConfigError: the run config has mistakes; all are listed.
@@ -62,6 +64,7 @@ def execute_job(
         selection=op_selection if selection is None else selection,
         home=home,
         on_event=on_event,
+        progress=progress,
     )
     if raise_on_error:
         _raise_unless_success(result)
@@ -113,6 +116,7 @@ def materialize(
     raise_on_error: bool = True,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    progress: bool = False,
 ) -> RunResult:
     """The result of making these assets now, each in a worker process (unlike Dagster, which uses the caller's).
 
@@ -125,6 +129,7 @@ def materialize(
         raise_on_error: a run that does not succeed raises ``RunFailed`` instead of giving its result.
         home: as for ``execute_job``.
         on_event: as for ``execute_job``.
+        progress: as for ``execute_job``.
 
     Raises:
         DefinitionError: two assets have one key, one reads what is not there, or they form a cycle.
@@ -132,7 +137,9 @@ def materialize(
         RunFailed: an asset failed.
     """
     job = job_of_assets(assets, selection=selection, executor_def=executor_def)
-    return execute_job(job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event)
+    return execute_job(
+        job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event, progress=progress
+    )
 
 
 def _raise_unless_success(result: RunResult) -> None:
@@ -154,10 +161,11 @@ def _execute(
     selection: Selection,
     home: str | os.PathLike[str] | None,
     on_event: OnEvent | None,
+    progress: bool = False,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
     at_once = worker_count(settings)
-    launch = None
+    launch, shown, result = None, None, None
     try:
         if not settings.in_process:
             from executor.workers.launch import Launch
@@ -166,7 +174,16 @@ def _execute(
             launch.fork_now(distinct_ops(job.body))
         from executor.runs.start import start_run  # only now: see launch.py
 
-        return start_run(job, settings, launch, at_once, tags=tags, selection=selection, home=home, on_event=on_event)
+        if progress:
+            from executor.runs.progress import progress_of
+
+            on_event = shown = progress_of(home, on_event, in_process=settings.in_process)
+        result, exceptions = start_run(
+            job, settings, launch, at_once, tags=tags, selection=selection, home=home, on_event=on_event
+        )
+        return result, exceptions
     finally:
+        if shown is not None:
+            shown.finish(result)
         if launch is not None:
             launch.close()

@@ -130,6 +130,7 @@ class JobDefinition:
         raise_on_error: bool = True,
         selection: Selection = None,
         home: str | PathLike[str] | None = None,
+        progress: bool = False,
     ) -> RunResult:
         """The result of running the job now, by its executor.
 
@@ -139,6 +140,7 @@ class JobDefinition:
             raise_on_error: a run that does not succeed raises ``RunFailed`` instead of giving its result.
             selection: the steps to run, such as ``"train"``, ``"*train"`` or ``["clean", "train"]``; None: all.
             home: the folder that the run is kept in; None: ``EXECUTOR_HOME``, or one per user.
+            progress: show how it goes: live in a notebook or on a terminal, else as lines on stderr.
 
         Raises:
             ConfigError: the run config has mistakes.
@@ -147,7 +149,15 @@ class JobDefinition:
         """
         from executor.api import execute_job  # the one import that points down: a job can run itself
 
-        return execute_job(self, run_config, tags=tags, raise_on_error=raise_on_error, selection=selection, home=home)
+        return execute_job(
+            self,
+            run_config,
+            tags=tags,
+            raise_on_error=raise_on_error,
+            selection=selection,
+            home=home,
+            progress=progress,
+        )
 
     def execute_in_process(
         self,

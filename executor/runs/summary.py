@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from executor.plan.paths import critical_path
 from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
-from executor.runs.words import RUNS, STATES, paint
+from executor.runs.words import RUNS, STATES, paint, word
 from executor.scheduler.events import (
     CancelRequested,
     RunEnded,
@@ -49,7 +49,7 @@ class Summary:
         self.peak_key = ""
         self.waited: dict[str, float] = {}  #: seconds by cause, of all steps
         self.wall_s: dict[str, float] = {}  #: seconds that the attempts of each step ran
-        self.counts: dict[StepState, int] = {}  #: steps by how they ended; failed ones stand in ``failed``
+        self.counts: dict[str, int] = {}  #: steps by how they ended; failed ones stand in ``failed``
         self.failed: dict[str, StepFailed] = {}  #: the last failure of each step that failed for good
         self._started: dict[str, float] = {}
         self._stopping: set[str] = set()  # steps that somebody asked to stop while they ran
@@ -64,28 +64,28 @@ class Summary:
                     self.waited[cause] = self.waited.get(cause, 0.0) + seconds
             case StepSucceeded():
                 self._end(event, t)
-                self._count(StepState.SUCCEEDED)
+                self._count("succeeded")
             case StepFailed():
                 self._end(event, t)
                 if event.error.kind == "cancelled" or event.key in self._stopping:
-                    self._count(StepState.CANCELLED)
+                    self._count("cancelled")
                 else:
                     self.failed[event.key] = event
             case StepWillRetry():
                 self.failed.pop(event.key, None)
             case StepSkipped():
-                self._count(StepState.SKIPPED)
+                self._count("skipped")
             case StepNotRun():
-                self._count(StepState.NOT_RUN)
+                self._count("not run")
             case StepCancelled():
                 self.failed.pop(event.key, None)
-                self._count(StepState.CANCELLED)
+                self._count("cancelled")
             case CancelRequested():
                 self._stopping.update(event.keys or self._started)
             case RunEnded():
                 self.status = event.status
 
-    def _count(self, how: StepState) -> None:
+    def _count(self, how: str) -> None:
         self.counts[how] = self.counts.get(how, 0) + 1
 
     def _end(self, event: StepSucceeded | StepFailed, t: float) -> None:
@@ -99,8 +99,8 @@ class Summary:
 
     def text(self, plan: Plan, *, colours: bool = False) -> str:
         """The run in a few lines: how many steps ended how, the longest path, and where the time went."""
-        counts = ({StepState.FAILED: len(self.failed)} if self.failed else {}) | self.counts
-        words = [paint(f"{count} {STATES[how].word}", STATES[how], colours=colours) for how, count in counts.items()]
+        counts = ({"failed": len(self.failed)} if self.failed else {}) | self.counts
+        words = [paint(f"{count} {how}", word(how), colours=colours) for how, count in counts.items()]
         status = paint(RUNS[self.status].word, RUNS[self.status], colours=colours)
         lines = [f"run {status} after {seconds_text(self.duration_s)}: {', '.join(words) or 'no step'}"]
         if self.wall_s:

@@ -55,6 +55,14 @@ NOTICE = Shown("notice", "yellow", "!", "!")
 _CODES = {"red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36", "bright_black": "90"}
 
 
+_BY_WORD = {shown.word: shown for shown in STATES.values()}
+
+
+def word(text: str) -> Shown:
+    """What is shown with a word of the table; any other word is that of something which went well."""
+    return _BY_WORD.get(text) or STATES[S.SUCCEEDED]._replace(word=text)
+
+
 def paint(text: str, shown: Shown, *, colours: bool) -> str:
     """The text in the colour of what is shown, or as it is."""
     return f"\x1b[{_CODES[shown.colour]}m{text}\x1b[0m" if colours else text

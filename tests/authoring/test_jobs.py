@@ -40,8 +40,9 @@ def test_a_job_hands_all_arguments_over(
         return "result"
 
     monkeypatch.setattr(executor.api, function, record)
-    assert getattr(made, method)(CONFIG, **ARGUMENTS) == "result"
-    assert calls == [((made, CONFIG), ARGUMENTS)]
+    arguments = ARGUMENTS | ({"progress": True} if method == "execute" else {})
+    assert getattr(made, method)(CONFIG, **arguments) == "result"
+    assert calls == [((made, CONFIG), arguments)]
 
 
 def test_an_op_selection_is_a_selection(monkeypatch: pytest.MonkeyPatch) -> None:
