@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from executor.runs.home import RunFolder
 from executor.runs.words import NOTICE, STATES, colours_on
-from executor.scheduler.events import CancelRequested, RunEnded, RunNotice, RunStarted, StepFailed, StepStarted
+from executor.scheduler.events import (
+    CancelRequested,
+    RunEnded,
+    RunNotice,
+    RunStarted,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
 from executor.scheduler.states import StepState
 from executor.workers import process
 
@@ -130,7 +138,7 @@ class LiveView:
 
                 self._view = RunView(read_plan(self._folder), event, t)
                 self._lines.note(event, t)
-            case StepStarted():
+            case StepStarted() | StepSucceeded():
                 self._lines.note(event, t)
             case StepFailed():
                 self._say(event, t, STATES[StepState.FAILED].colour)

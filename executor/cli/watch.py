@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+    from executor.plan.plan import Plan
     from executor.runs.result import RunResult
     from executor.runs.steps import StepResult
     from executor.scheduler.events import Event
@@ -78,6 +79,10 @@ class Watch:
         self._fd = 2 if data_on_stdout else 1
         self._viewer: Viewer | None = None
         self._lines = EventLines(colours=colours_on(self._fd))
+
+    def meet(self, plan: Plan) -> None:
+        """Make room for what will be known of its steps."""
+        self.summary.meet(plan)
 
     def __call__(self, event: Event, t: float) -> None:
         """Show an event that happened ``t`` seconds after the run began."""

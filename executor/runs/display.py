@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from executor.plan.plan import Plan
     from executor.scheduler.events import Event
 
 
@@ -19,3 +20,14 @@ class Display(Protocol):
 
     def tick(self, now: float) -> None:
         """It is ``now``, and ``wake_at`` has come; set another one, or None."""
+
+
+@runtime_checkable
+class MeetsPlan(Protocol):
+    """Is called with each event of a run, and shown its plan before the first."""
+
+    def __call__(self, event: Event, t: float) -> None:
+        """Something happened ``t`` seconds after the run began."""
+
+    def meet(self, plan: Plan) -> None:
+        """This is what will run."""

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.runs.display import MeetsPlan
 from executor.runs.home import RunFolder, home_folder
 from executor.runs.report import EventLines
 from executor.runs.summary import Summary
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from executor.plan.plan import Plan
     from executor.runs.result import RunResult
     from executor.runs.view import RunView
     from executor.scheduler.events import Event
@@ -39,6 +41,7 @@ class Progress:
     def __init__(self, home: Path, also: Callable[[Event, float], None] | None) -> None:
         self._home, self._also = home, also
         self._folder: RunFolder | None = None
+        self._plan: Plan | None = None
 
     def __call__(self, event: Event, t: float) -> None:
         """Show an event that happened ``t`` seconds after the run began."""
@@ -47,6 +50,12 @@ class Progress:
         if isinstance(event, RunStarted):
             self._folder = RunFolder(self._home / "runs" / event.run_id)
         self._show(event, t)
+
+    def meet(self, plan: Plan) -> None:
+        """This is what will run. Hands it on, as ``__call__`` does the events."""
+        self._plan = plan
+        if isinstance(self._also, MeetsPlan):
+            self._also.meet(plan)
 
     def _show(self, event: Event, t: float) -> None:
         raise NotImplementedError
@@ -66,6 +75,11 @@ class LinesProgress(Progress):
         self._summary = Summary()
         self._colours = _colours()
         self._lines = EventLines(colours=self._colours)
+
+    def meet(self, plan: Plan) -> None:
+        """This is what will run."""
+        super().meet(plan)
+        self._summary.meet(plan)
 
     def _show(self, event: Event, t: float) -> None:
         self._summary.add(event, t)
@@ -107,11 +121,10 @@ class NotebookProgress(Progress):
         self._next = 0.0
 
     def _show(self, event: Event, t: float) -> None:
-        if isinstance(event, RunStarted) and self._folder is not None:
-            from executor.runs.replay import read_plan
+        if isinstance(event, RunStarted) and self._plan is not None:
             from executor.runs.view import RunView
 
-            self._view = RunView(read_plan(self._folder), event, t)
+            self._view = RunView(self._plan, event, t)
         elif self._view is not None:
             self._view.tell(event, t)
         if t >= self._next:

@@ -94,12 +94,15 @@ class EventLines:
         self._second_text = ""
         self._started: dict[str, float] = {}  # when the attempt of each running step was handed to its worker
 
-    def note(self, event: RunStarted | StepStarted, t: float) -> None:
+    def note(self, event: Event, t: float) -> None:
         """Take an event into account whose line nobody wants."""
-        if isinstance(event, RunStarted):
-            self._began_at = event.at
-        else:
-            self._started[event.key] = t
+        match event:
+            case RunStarted():
+                self._began_at = event.at
+            case StepStarted():
+                self._started[event.key] = t
+            case StepSucceeded() | StepFailed() | StepReturned():
+                self._started.pop(event.key, None)
 
     def line(self, event: Event, t: float) -> str | None:
         """The line for this event, ``t`` seconds after the run began; None for one that people need not see."""

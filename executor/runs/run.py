@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from executor.plan.record import plan_to_record
 from executor.runs.claims import RunClaims
+from executor.runs.display import MeetsPlan
 from executor.runs.driver import Driver
 from executor.runs.history import HistoryWriter
 from executor.runs.leftovers import look, processes_of
@@ -98,6 +99,8 @@ def drive_run(
             workers=workers.description,
             retries=retries,
         )
+        if isinstance(on_event, MeetsPlan):
+            on_event.meet(plan)
         workers.await_ready()  # it got ready while all of the above was done
         with Signals(workers.interrupt) as signals:
             try:

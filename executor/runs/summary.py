@@ -1,10 +1,11 @@
 """What people read after a run: how it went, where the time went, and what is known of each failure.
 
-Fed with the events, as they happen or from the history; keeps a few numbers per step.
+Fed with the events, as they happen or from the history; keeps one number per step.
 """
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from executor.plan.paths import critical_path
@@ -24,7 +25,7 @@ from executor.scheduler.events import (
 from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
@@ -38,6 +39,31 @@ PATH_STEPS_SHOWN = 8
 RUN_SHOWN = 8  # characters of a run's id, by which commands find it
 
 
+class _Seconds:
+    """Seconds by key. Of the steps of a plan that was met before: in one block of memory, which does not grow."""
+
+    __slots__ = ("_block", "_index_of", "_others", "any", "total")
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self._index_of: Mapping[str, int] = {} if plan is None else plan.index_of
+        self._block = array("d", bytes(8 * len(self._index_of)))
+        self._others: dict[str, float] = {}
+        self.any, self.total = False, 0.0
+
+    def add(self, key: str, seconds: float) -> None:
+        self.any = True
+        self.total += seconds
+        index = self._index_of.get(key)
+        if index is None:
+            self._others[key] = self._others.get(key, 0.0) + seconds
+        else:
+            self._block[index] += seconds
+
+    def __getitem__(self, key: str) -> float:
+        index = self._index_of.get(key)
+        return self._others.get(key, 0.0) if index is None else self._block[index]
+
+
 class Summary:
     """Adds up a run. ``add`` every event; then ask for the text."""
 
@@ -48,11 +74,15 @@ class Summary:
         self.peak_rss_bytes = 0
         self.peak_key = ""
         self.waited: dict[str, float] = {}  #: seconds by cause, of all steps
-        self.wall_s: dict[str, float] = {}  #: seconds that the attempts of each step ran
+        self.wall_s = _Seconds()  #: that the attempts of each step ran
         self.counts: dict[str, int] = {}  #: steps by how they ended; failed ones stand in ``failed``
         self.failed: dict[str, StepFailed] = {}  #: the last failure of each step that failed for good
         self._started: dict[str, float] = {}
         self._stopping: set[str] = set()  # steps that somebody asked to stop while they ran
+
+    def meet(self, plan: Plan) -> None:
+        """Make room for the steps of the run, before its first event: from then on nothing grows with their number."""
+        self.wall_s = _Seconds(plan)
 
     def add(self, event: Event, t: float) -> None:
         """Take an event into account that happened ``t`` seconds after the run began."""
@@ -92,7 +122,7 @@ class Summary:
         facts = event.facts
         began = self._started.pop(event.key, t)
         took = facts.ended_at - facts.started_at if facts.ended_at else t - began
-        self.wall_s[event.key] = self.wall_s.get(event.key, 0.0) + took
+        self.wall_s.add(event.key, took)
         self.cpu_s += facts.cpu_s
         if facts.peak_rss_bytes > self.peak_rss_bytes:
             self.peak_rss_bytes, self.peak_key = facts.peak_rss_bytes, event.key
@@ -103,13 +133,13 @@ class Summary:
         words = [paint(f"{count} {how}", word(how), colours=colours) for how, count in counts.items()]
         status = paint(RUNS[self.status].word, RUNS[self.status], colours=colours)
         lines = [f"run {status} after {seconds_text(self.duration_s)}: {', '.join(words) or 'no step'}"]
-        if self.wall_s:
+        if self.wall_s.any:
             memory = (
                 f"; largest {memory_text(self.peak_rss_bytes)} ({printable(self.peak_key)})" if self.peak_key else ""
             )
-            ran = seconds_text(sum(self.wall_s.values()))
+            ran = seconds_text(self.wall_s.total)
             lines.append(f"  steps ran for {ran} in all, with {seconds_text(self.cpu_s)} of CPU{memory}")
-            path, seconds = critical_path(plan, {step.key: self.wall_s.get(step.key, 0.0) for step in plan.steps})
+            path, seconds = critical_path(plan, {step.key: self.wall_s[step.key] for step in plan.steps})
             lines.append(f"  critical path {seconds_text(seconds)}: {_path_text(path)}")
         if waits := waits_text(self.waited):
             lines.append(f"  waits of all steps: {waits}")

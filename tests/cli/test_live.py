@@ -320,3 +320,15 @@ def children_named(pid: int, what: str) -> list[int]:
     """The children of a process whose command line has this in it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if what in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+def test_what_is_shown_of_a_run_later_has_the_same_words_and_colours(write, executor, folder: Path, window) -> None:
+    assert executor("run", write("jobs.py", JOBS).name, "-j", "quick").returncode == 0
+    shown = window("show", "last")
+    assert shown.end() == 0
+    assert shown.rows[0].endswith(": succeeded")
+    assert shown.said.count(b"\x1b[32msucceeded\x1b[0m") == 2  # the run, and its step
+    (row,) = [row for row in shown.rows if row.startswith("empty")]
+    head = next(row for row in shown.rows if row.startswith("step"))
+    assert row.index("succeeded") == head.index("state")
+    assert b"\x1b" not in executor("show", "last").stdout.encode()

@@ -118,6 +118,7 @@ def test_a_notebook_is_told_when_nothing_happens_for_a_while(notebook: list[str]
     assert shows.wake_at is None
     result = small.execute(progress=True)
     shows = NotebookProgress(result.folder.home, None)
+    shows.meet(result.plan)
     first, second = result.timeline[:2]
     shows(first[1], 0.0)
     before = len(notebook)
