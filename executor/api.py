@@ -37,6 +37,7 @@ def execute_job(
     resume_from: str | None = None,
     reexecution_options: ReexecutionOptions | None = None,
     origin: Mapping[str, object] | None = None,
+    progress: bool = False,
 ) -> RunResult:
     """The result of running ``job`` now, by the executor that it is configured with.
 
@@ -54,6 +55,7 @@ def execute_job(
             in it, and what is below that, runs; the values of the rest are taken from it.
         reexecution_options: the same in Dagster's words, and with a choice of steps.
         origin: what is kept in the run's first event, for whoever wants to ask for it again.
+        progress: show how it goes: live in a notebook or on a terminal, else as lines on stderr.
 
     Raises:
         ConfigError: the run config has mistakes; all are listed.
@@ -75,6 +77,7 @@ def execute_job(
         on_event=on_event,
         reexecution=_reexecution(resume_from, reexecution_options),
         origin=origin,
+        progress=progress,
     )
     if raise_on_error:
         _raise_unless_success(result)
@@ -127,6 +130,7 @@ def materialize(
     raise_on_error: bool = True,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    progress: bool = False,
 ) -> RunResult:
     """The result of making these assets now, each in a worker process (unlike Dagster, which uses the caller's).
 
@@ -139,6 +143,7 @@ def materialize(
         raise_on_error: a run that does not succeed raises ``RunFailed`` instead of giving its result.
         home: as for ``execute_job``.
         on_event: as for ``execute_job``.
+        progress: as for ``execute_job``.
 
     Raises:
         DefinitionError: two assets have one key, one reads what is not there, or they form a cycle.
@@ -146,7 +151,9 @@ def materialize(
         RunFailed: an asset failed.
     """
     job = job_of_assets(assets, selection=selection, executor_def=executor_def)
-    return execute_job(job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event)
+    return execute_job(
+        job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event, progress=progress
+    )
 
 
 def _reexecution(resume_from: str | None, options: ReexecutionOptions | None) -> ReexecutionOptions | None:
@@ -180,11 +187,12 @@ def _execute(
     on_event: OnEvent | None,
     reexecution: ReexecutionOptions | None = None,
     origin: Mapping[str, object] | None = None,
+    progress: bool = False,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
     settings = config.settings
     at_once = worker_count(settings)
-    launch = None
+    launch, shown, result = None, None, None
     try:
         if not settings.in_process:
             from executor.workers.launch import Launch
@@ -193,7 +201,11 @@ def _execute(
             launch.fork_now(distinct_ops(job.body))
         from executor.runs.start import start_run  # only now: see launch.py
 
-        return start_run(
+        if progress:
+            from executor.runs.progress import progress_of
+
+            on_event = shown = progress_of(home, on_event, in_process=settings.in_process)
+        result, exceptions = start_run(
             job,
             config,
             launch,
@@ -205,6 +217,9 @@ def _execute(
             reexecution=reexecution,
             origin=origin,
         )
+        return result, exceptions
     finally:
+        if shown is not None:
+            shown.finish(result)
         if launch is not None:
             launch.close()

@@ -151,6 +151,7 @@ class JobDefinition:
         selection: Selection = None,
         home: str | PathLike[str] | None = None,
         resume_from: str | None = None,
+        progress: bool = False,
     ) -> RunResult:
         """The result of running the job now, by its executor.
 
@@ -162,6 +163,7 @@ class JobDefinition:
             home: the folder that the run is kept in; None: ``EXECUTOR_HOME``, or one per user.
             resume_from: id of an earlier run (``last``: the newest): only what failed, was cut off or never ran in it,
                 and what is below that, runs; the values of the rest are taken from it.
+            progress: show how it goes: live in a notebook or on a terminal, else as lines on stderr.
 
         Raises:
             ConfigError: the run config has mistakes.
@@ -178,6 +180,7 @@ class JobDefinition:
             selection=selection,
             home=home,
             resume_from=resume_from,
+            progress=progress,
         )
 
     def execute_in_process(

@@ -153,6 +153,11 @@ OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
         show_default=True,
         help="Whose output to show: the last lines of failed steps, all of every step, or none.",
     ),
+    click.option(
+        "--progress",
+        type=click.Choice(["live", "plain", "none"]),
+        help="While it goes on: a live view, a line for each event, or nothing. Live on a terminal, else plain.",
+    ),
     click.option("--quiet", "-q", is_flag=True, help="Only say what failed."),
 )
 

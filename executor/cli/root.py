@@ -23,6 +23,7 @@ COMMANDS = {
     "config": "executor.cli.config:config",
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
+    "watch": "executor.cli.watch_run:watch",
     "why": "executor.cli.why:why",
     "logs": "executor.cli.logs:logs",
     "cancel": "executor.cli.cancel:cancel",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from executor.authoring.jobs import JobDefinition
-    from executor.cli.watch import Watch
+    from executor.cli.watch import Progress, Watch
     from executor.config.layers import LayeredConfig
     from executor.runs.reexecution import ReexecutionOptions
 
@@ -41,7 +41,7 @@ Examples:
 )
 @run_options
 def run(file: str | None, module: str | None, job_name: str | None, **options: Any) -> int:
-    """Run the job in FILE, its steps in worker processes, and show how it goes.
+    """Run the job in FILE, its steps in worker processes, and show how it goes: live on a terminal, else as lines.
 
     Without FILE and -m it is the file or module that [tool.executor] in pyproject.toml names, or definitions.py. A file
     with assets and no job is run as a job of all its assets. Ctrl-C stops the run and its steps; a second one
@@ -65,6 +65,7 @@ def run_job(
     quiet: bool,
     resume: ReexecutionOptions | None = None,
     earlier: LayeredConfig | None = None,
+    progress: Progress | None,
     **limits: Any,
 ) -> int:
     """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command.
@@ -86,14 +87,21 @@ def run_job(
             else _resumed_text(job, resume, as_json=as_json)
         )
         return OK
-    from executor.cli.watch import Watch
+    from executor.cli.watch import Watch, choose_progress
     from executor.runs.home import open_home
 
+    progress = choose_progress(
+        progress,
+        as_json=as_json,
+        events=events_file == "-",
+        output=output,
+        in_process=job.settings(config).in_process,
+    )
     with ExitStack() as stack:
         events: FileIO | Literal["-"] | None = None
         if events_file is not None:
             events = "-" if events_file == "-" else stack.enter_context(_open_events(events_file))
-        watch = Watch(open_home(), output=output, quiet=quiet, as_json=as_json, events=events)
+        watch = Watch(open_home(), output=output, quiet=quiet, as_json=as_json, events=events, progress=progress)
         stack.callback(watch.close)
         return _run(
             job,

@@ -14,6 +14,7 @@ from executor.cli.watch import result_record
 from executor.runs.home import find_run, home_folder
 from executor.runs.report import first_line, memory_text, printable, seconds_text, waits_text
 from executor.runs.result import read_result
+from executor.runs.words import RUNS, STATES, colours_on, paint
 from executor.scheduler.events import RunNotice, RunStarted
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def show(run: str, as_json: bool) -> int:
 
 def _lines(result: RunResult) -> list[str]:
     started = _started(result)
-    lines = [f"run {result.run_id} of job {printable(result.plan.job_name)}: {result.status}"]
+    status = paint(RUNS[result.status].word, RUNS[result.status], colours=colours_on(1))
+    lines = [f"run {result.run_id} of job {printable(result.plan.job_name)}: {status}"]
     if started is not None:
         running = result.status == "running"
         seconds = max(result.duration_s, time.time() - started.at) if running else result.duration_s
@@ -61,7 +63,8 @@ def _lines(result: RunResult) -> list[str]:
     lines.append(f"  folder: {printable(str(result.folder.path))}")
     rows = [_row(step, result.plan.step(step.key)) for step in result.steps.values()]
     head = ["step", "state", "attempts", "took", "memory", "pools", "tags", "waited for"]
-    lines += table(head, rows, keep=4)
+    shown = [STATES[step.state] for step in result.steps.values()] if colours_on(1) else []
+    lines += table(head, rows, keep=4, shown=shown)
     for key, message in result.failures.items():
         lines.append(f"{printable(key)} failed: {first_line(message)}")
     return lines
@@ -79,7 +82,7 @@ def _settings(started: RunStarted) -> list[tuple[str, str]]:
 def _row(step: StepResult, planned: Step) -> list[str]:
     return [
         step.key,
-        "reused" if step.reused_from else step.state.value.replace("_", " "),
+        "reused" if step.reused_from else STATES[step.state].word,
         str(len(step.attempts)),
         seconds_text(step.wall_s) if step.wall_s else "",
         memory_text(step.peak_rss_bytes) if step.peak_rss_bytes else "",

@@ -16,6 +16,7 @@ from executor.workers import hygiene
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_IN_MODIFY = 0x2
 _IN_CLOSE_WRITE = 0x8
 _IN_Q_OVERFLOW = 0x4000
 _IN_IGNORED = 0x8000
@@ -59,13 +60,15 @@ class CloseWatch:
         """The descriptor to wait for."""
         return self._fd
 
-    def add(self, path: str, *, folder: bool = False) -> int | None:
+    def add(self, path: str, *, folder: bool = False, written: bool = False) -> int | None:
         """Watch a file, or every file in a folder: the number that its notices carry; None if it is not there.
+
+        ``written``: there is a notice also when something was written into it.
 
         Raises:
             OSError: too many are watched (fs.inotify.max_user_watches).
         """
-        mask = _IN_CLOSE_WRITE | (_IN_ONLYDIR if folder else 0)
+        mask = _IN_CLOSE_WRITE | (_IN_ONLYDIR if folder else 0) | (_IN_MODIFY if written else 0)
         watch: int = _libc().inotify_add_watch(self._fd, os.fsencode(path), mask)
         if watch < 0:
             error = _error(path)

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from executor.runs.display import Display
 from executor.runs.history import HistoryLost
 from executor.scheduler.commands import Record, StartStep, StopStep
 from executor.scheduler.events import (
@@ -76,6 +77,8 @@ class Driver:
         self._configs = configs  #: by step index: the input with a step's config; None or empty: no step has any
         self._history, self._selector, self._clock = history, selector, clock
         self._on_event = on_event
+        #: where it shows the run by itself too: when it wants to be called without an event
+        self._display = on_event if isinstance(on_event, Display) else None
         self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
         self._flush_at: float | None = None
         #: step index -> its outputs, until every step that reads them is done
@@ -125,6 +128,8 @@ class Driver:
                 now = clock()  # a step may have run in there
             if self._history.sync_at is not None and self._history.sync_at <= now:
                 self._history.sync()
+            if self._display is not None and (due := self._display.wake_at) is not None and due <= now:
+                self._display.tick(now)
             if self._give_up_at is not None and self._give_up_at <= now:
                 workers.close(kill=True)
                 self._settle(now)
@@ -238,6 +243,7 @@ class Driver:
             self._flush_at,
             self._give_up_at,
             None if self._claims is None else self._claims.wake_at,
+            None if self._display is None else self._display.wake_at,
         )
         due = min((at for at in dues if at is not None), default=None)
         return None if due is None else due - now

@@ -311,11 +311,14 @@ class HistoryReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.behind = False  #: whether the last call left something unread
         self._offset = 0  # of the first line that was not read yet
         self._line = 0
 
-    def read_new(self) -> list[tuple[float, Event]]:
+    def read_new(self, most_bytes: int | None = None) -> list[tuple[float, Event]]:
         """The events, with their times, of all lines that were finished since the last call.
+
+        ``most_bytes``: read no more than about so many; ``behind`` says whether there may be more.
 
         Raises:
             FileNotFoundError: there is no such history.
@@ -323,7 +326,10 @@ class HistoryReader:
         """
         with open(self.path, "rb") as file:
             file.seek(self._offset)
-            data = file.read()
+            data = file.read(-1 if most_bytes is None else most_bytes)
+            self.behind = len(data) == most_bytes
+            if self.behind and data[-1:] != b"\n":
+                data += file.readline()  # a line may be longer than that
         finished = data[: data.rfind(b"\n") + 1]
         events = []
         for line in finished.split(b"\n")[:-1]:

@@ -7,7 +7,6 @@ next.
 from __future__ import annotations
 
 import json
-from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
 from executor.authoring.tags import tagged_priority
@@ -54,21 +53,41 @@ def replay(folder: RunFolder, *, until_s: float | None = None) -> Scheduler:
     began, first = next(events, (0.0, None))
     if not isinstance(first, RunStarted):
         raise UsageError(f"run {folder.run_id} has no first event: its driver died before it began")
-    scheduler = Scheduler(plan, read_limits(first), retries=first.retries, run_priority=run_priority(first.tags))
-    reused: list[StepReused] = []
-    rest: list[tuple[float, Event]] = []
-    for t, event in events:  # they follow the first event at once
-        if not isinstance(event, StepReused):
-            rest = [(t, event)]
-            break
-        reused.append(event)
-    scheduler.start(began, reused)
-    for t, event in chain(rest, events):
+    telling = Replay(plan, first, began)
+    for t, event in events:
         if until_s is not None and t > until_s:
             break
+        telling.tell(event, t)
+    telling.begin()
+    return telling.scheduler
+
+
+class Replay:
+    """A scheduler that is told the events of a run, one after another, from the one after the first."""
+
+    def __init__(self, plan: Plan, started: RunStarted, began: float) -> None:
+        """``started`` is the first event of the run, and ``began`` its time."""
+        self.scheduler = Scheduler(
+            plan, read_limits(started), retries=started.retries, run_priority=run_priority(started.tags)
+        )
+        self._began = began
+        self._reused: list[StepReused] | None = []  #: None: the scheduler has begun
+
+    def tell(self, event: Event, t: float) -> None:
+        """Something happened ``t`` seconds after the run began."""
+        if isinstance(event, StepReused):  # all of them follow the first event at once
+            if self._reused is not None:
+                self._reused.append(event)
+            return
+        self.begin()
         if isinstance(event, TOLD):
-            scheduler.handle(event, t)  # type: ignore[arg-type]  # mypy does not follow get_args
-    return scheduler
+            self.scheduler.handle(event, t)  # type: ignore[arg-type]  # mypy does not follow get_args
+
+    def begin(self) -> None:
+        """Let the scheduler begin, if it has not: there are no more steps that are reused."""
+        if self._reused is not None:
+            reused, self._reused = self._reused, None
+            self.scheduler.start(self._began, reused)
 
 
 def run_priority(tags: Mapping[str, str]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from executor.runs.words import STATES, paint
 from executor.scheduler.events import (
     CancelRequested,
     RunEnded,
@@ -25,10 +26,16 @@ from executor.scheduler.events import (
     StepSucceeded,
     StepWillRetry,
 )
+from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from executor.runs.home import RunFolder
     from executor.scheduler.events import Event, Facts
+
+    #: Writes what happened to a step in the colour of its state; by itself in the state's word.
+    Paint = Callable[..., str]
 
 # A shorter wait is the time that the engine itself takes, and would be noise on every line.
 WAIT_SHOWN_S = 0.05
@@ -79,11 +86,23 @@ def waits_text(waited: dict[str, float] | tuple[tuple[str, float], ...], least_s
 class EventLines:
     """Turns each event of a run into a line with its time of day, as the run goes on or from its history."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, colours: bool = False) -> None:
+        """``colours``: what happened is written in the colour of its state."""
+        self._colours = colours
         self._began_at = 0.0
         self._second = -1
         self._second_text = ""
         self._started: dict[str, float] = {}  # when the attempt of each running step was handed to its worker
+
+    def note(self, event: Event, t: float) -> None:
+        """Take an event into account whose line nobody wants."""
+        match event:
+            case RunStarted():
+                self._began_at = event.at
+            case StepStarted():
+                self._started[event.key] = t
+            case StepSucceeded() | StepFailed() | StepReturned():
+                self._started.pop(event.key, None)
 
     def line(self, event: Event, t: float) -> str | None:
         """The line for this event, ``t`` seconds after the run began; None for one that people need not see."""
@@ -103,27 +122,35 @@ class EventLines:
         match event:
             case StepStarted():
                 self._started[event.key] = t
-                return f"{printable(event.key)}  {_started_text(event)}"
+                return f"{printable(event.key)}  {_started_text(event, self._paint)}"
             case StepSucceeded():
                 memory = f" ({memory_text(event.facts.peak_rss_bytes)})" if event.facts.peak_rss_bytes else ""
-                return f"{printable(event.key)}  succeeded in {self._took(event.key, event.facts, t)}{memory}"
+                succeeded = self._paint(StepState.SUCCEEDED)
+                return f"{printable(event.key)}  {succeeded} in {self._took(event.key, event.facts, t)}{memory}"
             case StepFailed():
-                what = "was stopped" if event.error.kind == "cancelled" else "failed"
+                stopped = event.error.kind == "cancelled"
+                what = self._paint(StepState.CANCELLED, "was stopped") if stopped else self._paint(StepState.FAILED)
                 took = self._took(event.key, event.facts, t)
                 return f"{printable(event.key)}  {what} after {took}: {first_line(event.error.message)}"
             case RunStarted() | RunNotice() | RunEnded() | CancelRequested():
                 return _run_text(event, t)
-        return _rare_text(event)
+        return _rare_text(event, self._paint)
+
+    def _paint(self, state: StepState, text: str = "") -> str:
+        """What happened to a step, in the word and the colour of the state that it is in now."""
+        return paint(text or STATES[state].word, STATES[state], colours=self._colours)
 
     def _took(self, key: str, facts: Facts, t: float) -> str:
         began = self._started.pop(key, t)
         return seconds_text(facts.ended_at - facts.started_at if facts.ended_at else t - began)
 
 
-def _started_text(event: StepStarted) -> str:
+def _started_text(event: StepStarted, paint: Paint) -> str:
     pid = f", pid {event.pid}" if event.pid else ""
     waited = waits_text(event.waited)
-    return f"started (attempt {event.attempt}{pid}{f'; waited {waited}' if waited else ''})"
+    return (
+        f"{paint(StepState.RUNNING, 'started')} (attempt {event.attempt}{pid}{f'; waited {waited}' if waited else ''})"
+    )
 
 
 def _run_text(event: RunStarted | RunNotice | RunEnded | CancelRequested, t: float) -> str:
@@ -142,24 +169,27 @@ def _run_text(event: RunStarted | RunNotice | RunEnded | CancelRequested, t: flo
             return f"{whom} {how}{f': {printable(event.reason)}' if event.reason else ''}"
 
 
-def _rare_text(event: Event) -> str | None:
+def _rare_text(event: Event, paint: Paint) -> str | None:
     """The line of an event that most runs do not have."""
     match event:
         case StepWillRetry():
             when = f" in {seconds_text(event.delay_s)}" if event.delay_s else ""
-            return f"{printable(event.key)}  will be tried again{when} (attempt {event.attempt})"
+            again = paint(StepState.BACKOFF, "will be tried again")
+            return f"{printable(event.key)}  {again}{when} (attempt {event.attempt})"
         case SlotsWaiting():
             whom = ", ".join(map(printable, event.pools)) or "its pools"
             because = f": {printable(event.reason)}" if event.reason else ""
-            return f"{printable(event.key)}  waits for slots of {whom} ({event.cause}){because}"
+            waits = paint(StepState.CLAIMING, "waits for slots")
+            return f"{printable(event.key)}  {waits} of {whom} ({event.cause}){because}"
         case StepSkipped():
-            return f"{printable(event.key)}  skipped: {printable(event.because)} was left out"
+            return f"{printable(event.key)}  {paint(StepState.SKIPPED)}: {printable(event.because)} was left out"
         case StepNotRun():
-            return f"{printable(event.key)}  not run: {printable(event.because)} did not succeed"
+            return f"{printable(event.key)}  {paint(StepState.NOT_RUN)}: {printable(event.because)} did not succeed"
         case StepCancelled():
-            return f"{printable(event.key)}  cancelled before it started"
+            return f"{printable(event.key)}  {paint(StepState.CANCELLED)} before it started"
         case StepReturned():
-            return f"{printable(event.key)}  back in the queue: its worker ended before it began"
+            back = paint(StepState.READY, "back in the queue")
+            return f"{printable(event.key)}  {back}: its worker ended before it began"
         case SlotFreed(lingered=True):
             return f"{printable(event.key)}  had processes that outlived its end; they were killed"
     return None

@@ -5,10 +5,13 @@ Unaware of how steps are run; values are loaded into the caller's process on dem
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from executor.errors import UsageError, did_you_mean
+from executor.runs.report import seconds_text
 from executor.runs.steps import StepResult, collect_steps
+from executor.runs.words import STATES
 from executor.scheduler.events import RunEnded
 from executor.scheduler.states import StepState
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
     from executor.scheduler.events import Event
+
+# A longer history is not read only because somebody prints the result: some tens of thousands of steps.
+SHOWN_BYTES = 16 << 20
 
 RunStatus = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
 
@@ -38,7 +44,33 @@ class RunResult:
         return self.__dict__ | {"_timeline": None, "_steps": None, "_plan": None}
 
     def __repr__(self) -> str:
-        return f"<RunResult {self.run_id} {self.status}>"
+        short = f"<RunResult {self.run_id} {self.status}"
+        if not self._can_be_shown():
+            return f"{short}>"
+        counts: dict[str, int] = {}
+        for step in self.steps.values():
+            word = STATES[step.state].word
+            counts[word] = counts.get(word, 0) + 1
+        steps = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no step"
+        return f"{short}, job {self.plan.job_name!r}, {seconds_text(self.duration_s)}: {steps}>"
+
+    def _repr_html_(self) -> str:
+        """The run and its steps as a table, for a notebook."""
+        from executor.runs.html import result_html
+
+        if not self._can_be_shown():
+            return f"<code>{escape(repr(self))}</code>"
+        steps = list(self.steps.values())
+        return result_html(self.run_id, self.plan.job_name, self.status, self.duration_s, steps)
+
+    def _can_be_shown(self) -> bool:
+        """Whether its history is there, and so small that looking at the result does not take a while."""
+        if self._steps is not None and self._plan is not None:
+            return True
+        try:
+            return self.folder.plan.exists() and self.folder.events.stat().st_size <= SHOWN_BYTES
+        except OSError:
+            return False
 
     @property
     def run_id(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from executor.plan.record import plan_to_record
 from executor.runs.claims import RunClaims
 from executor.runs.control import Control
+from executor.runs.display import MeetsPlan
 from executor.runs.driver import Driver
 from executor.runs.history import HistoryWriter
 from executor.runs.indexed import IndexedRun
@@ -135,6 +136,8 @@ def drive_run(
         after.callback(indexed.end)
         if indexed.notice is not None:
             told.append(indexed.notice)
+        if isinstance(on_event, MeetsPlan):
+            on_event.meet(plan)
         workers.await_ready()  # it got ready while all of the above was done
         with signals:
             try:

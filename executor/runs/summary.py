@@ -1,14 +1,16 @@
 """What people read after a run: how it went, where the time went, and what is known of each failure.
 
-Fed with the events, as they happen or from the history; keeps a few numbers per step.
+Fed with the events, as they happen or from the history; keeps one number per step.
 """
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from executor.plan.paths import critical_path
 from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
+from executor.runs.words import RUNS, STATES, paint, word
 from executor.scheduler.events import (
     CancelRequested,
     RunEnded,
@@ -21,9 +23,10 @@ from executor.scheduler.events import (
     StepSucceeded,
     StepWillRetry,
 )
+from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
@@ -34,6 +37,32 @@ TRACEBACK_LINES = 12
 OUTPUT_LINES = 10
 OUTPUT_BYTES = 16 * 1024  # read of a failed step's output, to find its last lines
 PATH_STEPS_SHOWN = 8
+RUN_SHOWN = 8  # characters of a run's id, by which commands find it
+
+
+class _Seconds:
+    """Seconds by key. Of the steps of a plan that was met before: in one block of memory, which does not grow."""
+
+    __slots__ = ("_block", "_index_of", "_others", "any", "total")
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self._index_of: Mapping[str, int] = {} if plan is None else plan.index_of
+        self._block = array("d", bytes(8 * len(self._index_of)))
+        self._others: dict[str, float] = {}
+        self.any, self.total = False, 0.0
+
+    def add(self, key: str, seconds: float) -> None:
+        self.any = True
+        self.total += seconds
+        index = self._index_of.get(key)
+        if index is None:
+            self._others[key] = self._others.get(key, 0.0) + seconds
+        else:
+            self._block[index] += seconds
+
+    def __getitem__(self, key: str) -> float:
+        index = self._index_of.get(key)
+        return self._others.get(key, 0.0) if index is None else self._block[index]
 
 
 class Summary:
@@ -46,11 +75,15 @@ class Summary:
         self.peak_rss_bytes = 0
         self.peak_key = ""
         self.waited: dict[str, float] = {}  #: seconds by cause, of all steps
-        self.wall_s: dict[str, float] = {}  #: seconds that the attempts of each step ran
-        self.counts: dict[str, int] = {}  #: steps by how they ended
+        self.wall_s = _Seconds()  #: that the attempts of each step ran
+        self.counts: dict[str, int] = {}  #: steps by how they ended; failed ones stand in ``failed``
         self.failed: dict[str, StepFailed] = {}  #: the last failure of each step that failed for good
         self._started: dict[str, float] = {}
         self._stopping: set[str] = set()  # steps that somebody asked to stop while they ran
+
+    def meet(self, plan: Plan) -> None:
+        """Make room for the steps of the run, before its first event: from then on nothing grows with their number."""
+        self.wall_s = _Seconds(plan)
 
     def add(self, event: Event, t: float) -> None:
         """Take an event into account that happened ``t`` seconds after the run began."""
@@ -92,60 +125,77 @@ class Summary:
         facts = event.facts
         began = self._started.pop(event.key, t)
         took = facts.ended_at - facts.started_at if facts.ended_at else t - began
-        self.wall_s[event.key] = self.wall_s.get(event.key, 0.0) + took
+        self.wall_s.add(event.key, took)
         self.cpu_s += facts.cpu_s
         if facts.peak_rss_bytes > self.peak_rss_bytes:
             self.peak_rss_bytes, self.peak_key = facts.peak_rss_bytes, event.key
 
-    def text(self, plan: Plan) -> str:
+    def text(self, plan: Plan, *, colours: bool = False) -> str:
         """The run in a few lines: how many steps ended how, the longest path, and where the time went."""
         counts = ({"failed": len(self.failed)} if self.failed else {}) | self.counts
-        steps = ", ".join(f"{count} {how}" for how, count in counts.items()) or "no step"
-        lines = [f"run {self.status} after {seconds_text(self.duration_s)}: {steps}"]
-        if self.wall_s:
+        words = [paint(f"{count} {how}", word(how), colours=colours) for how, count in counts.items()]
+        status = paint(RUNS[self.status].word, RUNS[self.status], colours=colours)
+        lines = [f"run {status} after {seconds_text(self.duration_s)}: {', '.join(words) or 'no step'}"]
+        if self.wall_s.any:
             memory = (
                 f"; largest {memory_text(self.peak_rss_bytes)} ({printable(self.peak_key)})" if self.peak_key else ""
             )
-            ran = seconds_text(sum(self.wall_s.values()))
+            ran = seconds_text(self.wall_s.total)
             lines.append(f"  steps ran for {ran} in all, with {seconds_text(self.cpu_s)} of CPU{memory}")
-            path, seconds = critical_path(plan, {step.key: self.wall_s.get(step.key, 0.0) for step in plan.steps})
+            path, seconds = critical_path(plan, {step.key: self.wall_s[step.key] for step in plan.steps})
             lines.append(f"  critical path {seconds_text(seconds)}: {_path_text(path)}")
         if waits := waits_text(self.waited):
             lines.append(f"  waits of all steps: {waits}")
         return "\n".join(lines)
 
-    def failures_text(self, plan: Plan, folder: RunFolder, command: Sequence[str], *, output: bool = True) -> str:
-        """What is known of each failed step; empty where there is none.
+    def failures_text(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        command: Sequence[str] | None,
+        *,
+        output: bool = True,
+        commands: Collection[str] = (),
+        colours: bool = False,
+    ) -> str:
+        """What is known of each failed step, and what to do next; empty where there is nothing to say.
 
-        ``command`` is how the run was asked for, less its selection; it is shown so that a step can be run alone.
-        ``output`` shows the last lines that the step wrote.
+        ``command`` is how the run was asked for, less its selection, where that is known; it is shown so that a step
+        can be run alone.
+        ``output`` shows the last lines that the step wrote. ``commands`` are those that there are to go on with.
         """
-        blocks = [
-            self._failure_text(event, plan, folder, command, output=output)
-            for event in list(self.failed.values())[:FAILURES_SHOWN]
-        ]
+        run = folder.run_id[:RUN_SHOWN]
+        blocks = []
+        for event in list(self.failed.values())[:FAILURES_SHOWN]:
+            lines = _failure_lines(event, folder, output=output, colours=colours)
+            if "logs" in commands and event.facts.log_to > event.facts.log_from:
+                lines.append(f"  to read all that it wrote: {_words('executor', 'logs', run, event.key)}")
+            if command is not None:
+                lines.append(f"  to run it alone here: {_alone_text(event.key, plan, command)}")
+            blocks.append("\n".join(lines))
         if rest := list(self.failed)[FAILURES_SHOWN:]:
             blocks.append(
                 f"{len(rest)} more failed: {', '.join(map(printable, rest[:FAILURES_SHOWN]))}"
                 + (", ..." if len(rest) > FAILURES_SHOWN else "")
             )
+        if "resume" in commands and self.status not in {"running", "succeeded"}:
+            blocks.append(f"to go on from here, keeping what succeeded: {_words('executor', 'resume', run)}")
         return "\n\n".join(blocks)
 
-    def _failure_text(
-        self, event: StepFailed, plan: Plan, folder: RunFolder, command: Sequence[str], *, output: bool
-    ) -> str:
-        error = event.error
-        attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
-        lines = [f"{printable(event.key)} failed{attempt}: {first_line(error.message)}"]
-        trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
-        if len(trace) > TRACEBACK_LINES:
-            trace = ["...", *trace[-TRACEBACK_LINES:]]
-        lines += [f"    {line}" for line in trace]
-        if output and (written := step_output(folder, event.facts, most_bytes=OUTPUT_BYTES)):
-            lines.append("  the last lines that it wrote:")
-            lines += [f"    | {line}" for line in telling_lines(written)]
-        lines.append(f"  to run it alone here: {_command_text(event.key, plan, command)}")
-        return "\n".join(lines)
+
+def _failure_lines(event: StepFailed, folder: RunFolder, *, output: bool, colours: bool) -> list[str]:
+    error = event.error
+    attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+    failed = paint(STATES[StepState.FAILED].word, STATES[StepState.FAILED], colours=colours)
+    lines = [f"{printable(event.key)} {failed}{attempt}: {first_line(error.message)}"]
+    trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
+    if len(trace) > TRACEBACK_LINES:
+        trace = ["...", *trace[-TRACEBACK_LINES:]]
+    lines += [f"    {line}" for line in trace]
+    if output and (written := step_output(folder, event.facts, most_bytes=OUTPUT_BYTES)):
+        lines.append("  the last lines that it wrote:")
+        lines += [f"    | {line}" for line in telling_lines(written)]
+    return lines
 
 
 def telling_lines(written: list[str]) -> list[str]:
@@ -165,9 +215,14 @@ def _path_text(path: tuple[str, ...]) -> str:
     return " > ".join([*map(printable, path[:half]), between, *map(printable, path[-half:])])
 
 
-def _command_text(key: str, plan: Plan, command: Sequence[str]) -> str:
-    import shlex
-
+def _alone_text(key: str, plan: Plan, command: Sequence[str]) -> str:
     # A step that reads from others needs them to run as well; * is all that is above it.
     above = plan.upstream[plan.index_of[key]]
-    return printable(shlex.join([*command, "--in-process", "--select", f"*{key}" if above else key]))
+    return _words(*command, "--in-process", "--select", f"*{key}" if above else key)
+
+
+def _words(*words: str) -> str:
+    """A command as it is typed."""
+    import shlex
+
+    return printable(shlex.join(words))

@@ -31,7 +31,7 @@ from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from executor.scheduler.limits import BoundLimits
     from executor.scheduler.waits import WaitClock
@@ -216,6 +216,13 @@ class ReadyQueue:
             parked.clear()
         self._heads.clear()
         self._gone.clear()
+
+    def waiting(self) -> Iterator[tuple[int, int]]:
+        """Each signature of which steps wait, and how many. O(1) each, unless steps were discarded."""
+        gone = self._gone
+        for signature, queue in enumerate(self._queues):
+            if queue:
+                yield signature, sum(rank not in gone for rank in queue) if gone else len(queue)
 
     def ahead(self, index: int) -> int:
         """How many waiting steps come before this one, whatever holds them back. O(n): for people who ask why."""

@@ -44,6 +44,7 @@ from executor.scheduler.events import (
     StepWillRetry,
     Woke,
 )
+from executor.scheduler.held import held_back
 from executor.scheduler.limits import bind
 from executor.scheduler.order import start_order
 from executor.scheduler.outcomes import StepError
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
     from executor.plan.plan import Plan
     from executor.scheduler.events import StepReused, Told
+    from executor.scheduler.held import HeldBack
     from executor.scheduler.limits import Limits
 
 Status = Literal["succeeded", "failed", "cancelled"]
@@ -177,9 +179,8 @@ class Scheduler:
         if not self.finished:
             return None
         counts = self._counts
-        if counts[SUCCEEDED] + counts[SKIPPED] == len(self._keys):
-            return "succeeded"
-        return "cancelled" if self._cancelled else "failed"
+        short: Status = "cancelled" if self._cancelled else "failed"
+        return "succeeded" if counts[SUCCEEDED] + counts[SKIPPED] == len(self._keys) else short
 
     def state(self, key: str) -> StepState:
         """Where the step stands. Raises ``ValueError`` for a key that the plan does not have."""
@@ -192,6 +193,10 @@ class Scheduler:
     def counts(self) -> dict[StepState, int]:
         """How many steps are in each state."""
         return dict(self._counts)
+
+    def held_back(self) -> list[HeldBack]:
+        """Which limits hold ready steps back; claims that wait are not among them. See ``held.py``."""
+        return held_back(self._bound, self._limits.max_concurrent, self._ready, self._holders, self._keys)
 
     def why(self, key: str, now: float) -> Why:
         """What the step waits for, or why it will not run. For people: it may look at every step."""
@@ -375,9 +380,7 @@ class Scheduler:
     def _begin(self, index: int, waited: Waited, now: float) -> StartStep:
         """Start a step that has its share of every limit."""
         self._move(index, RUNNING)
-        attempt = self._attempts[index] + 1
-        self._attempts[index] = attempt
-        self._holders[index] = attempt
+        attempt = self._attempts[index] = self._holders[index] = self._attempts[index] + 1
         timeout_s = self._timeouts[index]
         if timeout_s is not None:
             self._due.set(index, now + timeout_s)
@@ -450,8 +453,7 @@ class Scheduler:
         if self._left_out is None:
             self._left_out = LeftOut(self._plan)
         # A heap, and edges point to higher indexes: each step is looked at when all that could skip it has been.
-        found = list(self._left_out.leave_out(index, dict.fromkeys(missing)))
-        found.sort()
+        found = sorted(self._left_out.leave_out(index, dict.fromkeys(missing)))
         resolved = [index]
         while found:
             below, source, output = heappop(found)
@@ -469,8 +471,7 @@ class Scheduler:
 
     def _not_run_below(self, indexes: list[int], commands: list[Command]) -> None:
         """Give up every step that waits for one of these, which did not succeed, and so on downwards."""
-        found = [(below, index) for index in indexes for below in self._plan.downstream[index]]
-        found.sort()
+        found = sorted((below, index) for index in indexes for below in self._plan.downstream[index])
         while found:
             below, above = heappop(found)
             if self._states[below] is not WAITING:
@@ -492,6 +493,4 @@ class Scheduler:
     def _running(self, event: StepSucceeded | StepFailed | StepReturned) -> int | None:
         """The step whose present attempt the event ends; None: that attempt is over already."""
         index = self._index(event.key)
-        if self._states[index] is RUNNING and self._attempts[index] == event.attempt:
-            return index
-        return None
+        return index if self._states[index] is RUNNING and self._attempts[index] == event.attempt else None

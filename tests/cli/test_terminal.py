@@ -100,12 +100,13 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(write, folder: Path):
+def terminal(write, folder: Path, monkeypatch: pytest.MonkeyPatch):
     write("jobs.py", JOBS)
+    monkeypatch.setenv("NO_COLOR", "1")
     opened: list[Terminal] = []
 
     def run(*words: str) -> Terminal:
-        opened.append(Terminal(folder, "run", "jobs.py", *words))
+        opened.append(Terminal(folder, "run", "jobs.py", "--progress", "plain", *words))
         return opened[-1]
 
     yield run

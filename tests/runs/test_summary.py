@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from executor.plan.plan import Plan, Source, Step, StepInput, make_plan
 from executor.runs.home import RunFolder
@@ -21,9 +21,6 @@ from executor.scheduler.events import (
     StepWillRetry,
 )
 from executor.scheduler.outcomes import StepError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COMMAND = ("executor", "run", "my job.py")
 
@@ -64,7 +61,7 @@ def test_a_run_that_succeeded_says_how_long_its_steps_ran_and_what_the_longest_p
         "  critical path 12.0 s: load > train > report",
         "  waits of all steps: 38.0 s max_concurrent, 3.2 s tag size=large",
     ]
-    assert summary.failures_text(chain("load", "train", "report"), RunFolder.__new__(RunFolder), COMMAND) == ""
+    assert summary.failures_text(chain("load", "train", "report"), RunFolder(Path("7f3a12cd")), COMMAND) == ""
 
 
 def test_a_long_path_is_shown_by_its_ends() -> None:
@@ -116,7 +113,7 @@ def test_a_step_whose_retry_succeeded_is_no_failure() -> None:
     )
     assert summary.failed == {}
     assert summary.counts == {"succeeded": 1}
-    assert summary.wall_s == {"load": 3.0}
+    assert summary.wall_s["load"] == 3.0
 
 
 def test_what_fails_because_it_was_asked_to_stop_counts_as_cancelled() -> None:
@@ -149,3 +146,34 @@ def test_of_a_crash_of_the_interpreter_the_frames_where_it_happened_are_shown() 
     assert frames[0] in shown
     assert frames[-1] not in shown
     assert telling_lines(frames) == frames[-10:]
+
+
+def test_what_to_go_on_with_is_told_as_far_as_the_commands_are_there(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "7f3a12cd-0000")
+    failed = StepFailed("load", 1, StepError("exception", "boom"), facts=Facts(0.0, 1.0, log_from=0, log_to=12, lane=0))
+    events: list[tuple[float, Event]] = [(0.0, StepStarted("load", 1)), (1.0, failed), (1.0, RunEnded("failed"))]
+    summary = summary_of(*events)
+    alone = "  to run it alone here: executor run 'my job.py' --in-process --select load"
+    assert summary.failures_text(chain("load"), folder, COMMAND).splitlines() == ["load failed: boom", alone]
+    assert summary.failures_text(chain("load"), folder, COMMAND, commands=("logs", "resume")).splitlines() == [
+        "load failed: boom",
+        "  to read all that it wrote: executor logs 7f3a12cd load",
+        alone,
+        "",
+        "to go on from here, keeping what succeeded: executor resume 7f3a12cd",
+    ]
+
+
+def test_a_run_that_was_cancelled_can_be_gone_on_with_and_one_that_succeeded_cannot(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "7f3a12cd-0000")
+    for status, ends in (("cancelled", "executor resume 7f3a12cd"), ("succeeded", "")):
+        summary = summary_of((1.0, RunEnded(status)))  # type: ignore[arg-type]
+        text = summary.failures_text(chain("load"), folder, COMMAND, commands=("resume",))
+        assert text.endswith(ends)
+        assert bool(text) == bool(ends)
+
+
+def test_the_summary_is_written_in_the_colours_of_the_states() -> None:
+    summary = summary_of((0.0, StepSucceeded("load", 1)), (1.0, RunEnded("succeeded")))
+    first = summary.text(chain("load"), colours=True).splitlines()[0]
+    assert first == "run \x1b[32msucceeded\x1b[0m after 1.0 s: \x1b[32m1 succeeded\x1b[0m"
