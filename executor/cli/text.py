@@ -22,8 +22,8 @@ def table(
 ) -> list[str]:
     """The lines of a table: columns as wide as they must be.
 
-    ``keep``: of the columns after so many, those in which nothing stands are left out. ``shown``: of each row, the state
-    that stands in its second column, to be written in its colour.
+    ``keep``: of the columns after so many, those in which nothing stands are left out. ``shown``: of each row, the
+    state that stands in its second column, to be written in its colour.
     """
     always = len(head) if keep is None else keep
     kept = [column for column in range(len(head)) if column < always or any(row[column] for row in rows)]
