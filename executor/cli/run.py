@@ -95,7 +95,7 @@ def run_job(
         as_json=as_json,
         events=events_file == "-",
         output=output,
-        in_process=job.settings(config).in_process,
+        in_process=job.resolve(config, part_of_job=chosen is not None).settings.in_process,
     )
     with ExitStack() as stack:
         events: FileIO | Literal["-"] | None = None

@@ -72,6 +72,8 @@ class Replay:
         )
         self._began = began
         self._reused: list[StepReused] | None = []  #: None: the scheduler has begun
+        if not started.parent:  # there are none
+            self.begin()
 
     def tell(self, event: Event, t: float) -> None:
         """Something happened ``t`` seconds after the run began."""

@@ -381,15 +381,15 @@ MUTANTS = [
     Mutant(
         says="a cancelled run counts as failed",
         module="scheduler",
-        old='return "cancelled" if self._cancelled else "failed"',
-        new='return "failed"',
+        old='short: Status = "cancelled" if self._cancelled else "failed"',
+        new='short: Status = "failed"',
     ),
     # --- once, and the end
     Mutant(
         says="an event about an attempt that is over counts",
         module="scheduler",
-        old="if self._states[index] is RUNNING and self._attempts[index] == event.attempt:",
-        new="if self._states[index] is RUNNING:",
+        old="return index if self._states[index] is RUNNING and self._attempts[index] == event.attempt else None",
+        new="return index if self._states[index] is RUNNING else None",
     ),
     Mutant(
         says="a step is handed out twice",
@@ -406,8 +406,8 @@ MUTANTS = [
     Mutant(
         says="a run with a skipped step counts as failed",
         module="scheduler",
-        old="if counts[SUCCEEDED] + counts[SKIPPED] == len(self._keys):",
-        new="if counts[SUCCEEDED] == len(self._keys):",
+        old='"succeeded" if counts[SUCCEEDED] + counts[SKIPPED] == len(self._keys) else short',
+        new='"succeeded" if counts[SUCCEEDED] == len(self._keys) else short',
     ),
     # --- claims: how many wait
     Mutant(
