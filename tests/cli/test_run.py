@@ -229,7 +229,7 @@ def test_a_selection_runs_a_part_of_the_job(executor, jobs: str) -> None:
         (("run", "jobs.py", "-j", "good", "--tag-limit", "a:0"), "tag_concurrency_limits[0].limit: 0 is not allowed"),
         (("run", "jobs.py", "-j", "good", "--max-concurrent", "many"), "'many' is not a valid integer"),
         (("run", "jobs.py", "-j", "good", "--max-concurent", "2"), "No such option"),
-        (("runn",), "No such command 'runn'"),
+        (("runn",), "there is no command 'runn'; did you mean 'run'?"),
         (("job", "execute", "good"), "no file and no module is named"),
         (("job", "execute", "-f", "jobs.py", "-j", "good", "bad"), "two jobs are named, 'bad' and 'good'; name one"),
     ],

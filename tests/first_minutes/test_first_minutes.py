@@ -4,8 +4,6 @@ Each scene ends in a screen that is compared with the one in ``screens/``, which
 ids and numbers of processes are masked. After a change that is meant, write the screens anew and review the difference:
 
     EXECUTOR_WRITE_SCREENS=1 pytest tests/first_minutes && git diff tests/first_minutes/screens
-
-A scene for each of resume, logs and cancel belongs here too, after ``test_a_step_that_fails``.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ MASKS = [
     (r"\d\d:\d\d:\d\d\.\d\d\d", "CLOCK"),
     (r" *\b(\d+ h \d\d min|\d+ min \d\d s|\d+(\.\d+)? (ms|s))\b", " TIME"),
     (r" *\b\d+(\.\d+)? [MG]iB( \(\w+\))?", " MEMORY"),
-    (r"\bpid \d+\b", "pid PID"),
+    (r"\b(pid|process) \d+\b", r"\1 PID"),
     (r"Python 3\.\d+\.\d+", "Python VERSION"),
     (r"\n +[~^]{3,}(?=\n)", ""),  # which Python shows them where differs
 ]
@@ -170,6 +168,31 @@ def test_a_step_that_fails(terminal) -> None:
     go_on()
     assert window.end() == 1
     assert_screen(window, "failing_step")
+
+
+def test_reading_what_the_step_wrote_and_going_on_once_it_is_mended(terminal) -> None:
+    Path("shop-is-open").touch()
+    Path("pipeline.py").write_text(BROKEN)
+    assert terminal("run", "pipeline.py").end() == 1
+    window = terminal("logs", "last", "total")
+    assert window.end() == 0
+    assert_screen(window, "logs")
+    Path("pipeline.py").write_text(PIPELINE)
+    window = terminal("resume", "last")
+    assert window.end() == 0
+    assert_screen(window, "resume")
+
+
+def test_stopping_a_run_from_another_terminal(terminal) -> None:
+    Path("pipeline.py").write_text(PIPELINE)
+    gate(Path.cwd(), "shop-is-open")
+    window = terminal("run", "pipeline.py")
+    window.wait_for("● orders", "MiB")
+    other = terminal("cancel", "last")
+    assert other.end() == 0
+    assert_screen(other, "cancel")
+    assert window.end() == 3
+    assert_screen(window, "cancelled")
 
 
 def test_ctrl_c(terminal) -> None:
