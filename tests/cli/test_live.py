@@ -180,7 +180,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on_with_the_view(window) -> 
     shown.wait_for("● forever")
     shown.press(CTRL_Z)
     shown.wait_for("shell: stopped")
-    assert shown.cursor_is_shown
+    shown.wait_until(lambda now: now.cursor_is_shown)  # the run does not wait for its view
     shown.press(b"fg\n")
     # The view writes again: it hides the cursor, and draws below what the shell had written.
     shown.wait_until(lambda now: not now.cursor_is_shown and now.rows[-1].startswith(" ● forever"))
