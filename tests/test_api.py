@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -289,6 +290,31 @@ def test_ctrl_c_that_comes_too_late_for_the_run_to_stop_is_not_lost_on_the_progr
     (path,) = home.glob("runs/*")
     assert not RunFolder(path).is_alive()
     assert read_result(RunFolder(path)).success, "the run itself had ended"
+
+
+@pytest.mark.parametrize("kind", ["in-process", "one-shot-fork", "unlimited-fork"])
+def test_a_clock_that_is_set_by_a_day_changes_no_time_and_no_order(
+    kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As somebody sets it, or a time server: forwards and back again while the run goes on."""
+    wall, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: wall() + ahead[0])
+
+    def set_the_clock(event: Event, _: float) -> None:
+        if isinstance(event, StepSucceeded):
+            ahead[0] = {0.0: 86_400.0, 86_400.0: -86_400.0, -86_400.0: 0.0}[ahead[0]]
+
+    @op(pool="till")
+    def sell() -> int:
+        return 1
+
+    with Ledger(open_home()) as ledger:
+        ledger.set_limit("till", 1)
+    result = run([sell.alias(f"sell_{number}") for number in range(6)], kind, on_event=set_the_clock)
+    assert result.success
+    times = [at for at, _ in result.timeline]
+    assert times == sorted(times)
+    assert all(0 <= step.attempts[0].wall_s < 60 for step in result.steps.values())
 
 
 def test_ctrl_c_again_after_a_run_was_stopped_by_it_is_no_news(tmp_path: Path) -> None:

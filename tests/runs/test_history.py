@@ -309,3 +309,28 @@ def test_a_failure_keeps_its_chance_and_what_the_step_asked_for() -> None:
     error = StepError("retry_requested", "again", "Traceback", max_retries=3, retry_after_s=0.1)
     event = StepFailed("x", 2, error, 0.123456789, Facts(1.0, 2.0, exit_code=-9), freed=False)
     assert decode(encode(event, 3.0)) == (3.0, event)
+
+
+def test_what_the_disk_had_is_there_after_a_power_cut_whatever_became_of_the_rest(tmp_path: Path) -> None:
+    """A power cut leaves any part of what was not synced, as it was or as zeros."""
+    writer = HistoryWriter(tmp_path / "events.jsonl")
+    for number in range(5):
+        writer.write(RunNotice(f"on the disk {number}"), float(number))
+    writer.sync()
+    synced = writer.path.stat().st_size
+    for number in range(5):
+        writer.write(RunNotice(f"on its way {number}"), 10.0 + number)
+    writer.flush()
+    data = writer.path.read_bytes()
+    writer.close()
+    for kept in range(synced, len(data) + 1):
+        for lost in (b"", b"\0" * (len(data) - kept), b"\0" * 4096):
+            after = tmp_path / "after.jsonl"
+            after.write_bytes(data[:kept] + lost)
+            found = [event.message for _, event in read_history(after) if isinstance(event, RunNotice)]
+            assert found[:5] == [f"on the disk {number}" for number in range(5)]
+            assert found[5:] == [f"on its way {number}" for number in range(len(found) - 5)]
+            with_end = HistoryWriter(after)
+            with_end.write(RunEnded("interrupted"), 20.0)
+            with_end.close()
+            assert read_last(after) == (20.0, RunEnded("interrupted"))
