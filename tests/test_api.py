@@ -94,19 +94,67 @@ def test_a_program_with_threads_gets_a_fresh_template_and_the_reason_names_them(
     )
 
 
-def test_code_that_starts_threads_when_it_is_imported_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "busy.py").write_text(
-        "import threading, time\n"
-        "from executor import job, op\n"
-        "threading.Thread(target=time.sleep, args=(60,), name='heartbeat', daemon=True).start()\n"
-        "@op\ndef work(): return 1\n"
-        "@job\ndef busy(): work()\n"
+BUSY = """
+import threading
+from executor import job, op
+
+threading.Thread(target=threading.Event().wait, name="heartbeat", daemon=True).start()
+
+@op
+def work(): return threading.active_count()
+
+@job
+def busy(): work()
+"""
+
+
+def test_code_that_starts_threads_when_it_is_imported_gets_workers_that_import_it_each(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    text = (
+        "from busy import busy\n"
+        "from executor.scheduler.events import RunStarted\n"
+        "result = busy.execute()\n"
+        "print(*[event.workers for event in result.events if isinstance(event, RunStarted)])\n"
+        "print(result.output_for_node('work'))\n"
     )
-    done = script(tmp_path, "from busy import busy\nbusy.execute()\n")
+    done = script(tmp_path, text)
+    assert (done.stderr, done.stdout.splitlines()) == (
+        "",
+        [
+            "one process per step, each a fresh interpreter (importing the steps' code starts threads: heartbeat)",
+            "2",
+        ],
+    )
+
+
+def test_code_that_starts_threads_is_refused_by_name_where_only_forks_were_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    config = "{'execution': {'config': {'start_method': 'forkserver'}}}"
+    done = script(tmp_path, f"from busy import busy\nbusy.execute({config})\n")
     assert done.returncode == 1
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("executor.")]
     assert "importing the steps' code starts threads (heartbeat)" in said
-    assert "start them inside the steps instead, or run it with --in-process" in said
+    assert "start them inside the steps instead, or use start_method spawn or auto, or run it with --in-process" in said
+
+
+def test_a_spawned_worker_that_cannot_load_the_code_says_why(tmp_path: Path) -> None:
+    (tmp_path / "shy.py").write_text(
+        "import os\nfrom executor import job, op\n"
+        "if os.getppid() != int(os.environ.setdefault('ONLY_PARENT', str(os.getppid()))):\n"
+        "    raise RuntimeError('not here')\n"
+        "@op\ndef work(value): return value\n@op\ndef before(): return 1\n"
+        "@job\ndef shy(): work(before())\n"
+    )
+    text = (
+        "from shy import shy\n"
+        "result = shy.execute({'execution': {'config': {'start_method': 'spawn'}}}, raise_on_error=False)\n"
+        "error = result.step('before').error\nprint(error.kind, error.message)\nprint(error.traceback)\n"
+    )
+    said = script(tmp_path, text).stdout
+    assert said.startswith(
+        "worker_died its code could not be loaded in a fresh process: RuntimeError: not here\nTraceback"
+    )
+    assert 'shy.py", line 4, in <module>' in said
 
 
 @job
@@ -149,7 +197,7 @@ def main_job():
     apply(make_function(), scaled(3)(shift(make())))
 
 if __name__ == "__main__":
-    for method in ("fork", "forkserver"):
+    for method in ("fork", "forkserver", "spawn"):
         for per_worker in (1, "unlimited"):
             config = {"start_method": method, "steps_per_worker": per_worker, "max_concurrent": 2}
             result = main_job.execute({"execution": {"config": config}})
@@ -161,7 +209,7 @@ def test_a_script_may_define_everything_in_its_own_main(tmp_path: Path) -> None:
     done = script(tmp_path, MAIN)
     assert done.stderr == ""
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [value for *_, value in results] == [33.5] * 4
+    assert [value for *_, value in results] == [33.5] * 6
 
 
 def test_a_step_that_refers_to_what_cannot_be_sent_is_named(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] = (
     ),
     click.option(
         "--start-method",
-        type=click.Choice(["auto", "fork", "forkserver"]),
+        type=click.Choice(["auto", "fork", "forkserver", "spawn"]),
         help="How worker processes come to be; 'auto' by default.",
     ),
     click.option("--dry-run", is_flag=True, help="Show what would run in which order under these limits; run nothing."),

@@ -172,13 +172,6 @@ def _start_method(value: object, path: str, problems: Problems) -> Fields:
             return {}
         name, inner = next(iter(value.items()))
     choices = get_args(StartMethod)
-    if name == "spawn":
-        problems.add(
-            path,
-            "'spawn' comes in a later version; use 'forkserver', whose workers also come from a fresh interpreter, "
-            "or leave it out ('auto')",
-        )
-        return {}
     if not isinstance(name, str) or name not in choices:
         problems.add(
             path, f"unknown method {name!r}; use one of {', '.join(choices)}{did_you_mean(str(name), choices)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-StartMethod = Literal["auto", "fork", "forkserver"]
+StartMethod = Literal["auto", "fork", "forkserver", "spawn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from executor.workers.child import LINGER_S, Worker
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
 from executor.workers.rehearsal import TIMES, Rehearsal, forked_child, go_on
+from executor.workers.runner import StepRunner
 from executor.workers.sockets import ControlSocket
 from executor.workers.streams import lane_file, open_log, replace_streams, step_log
 
@@ -73,6 +74,7 @@ class Template:
         self._ops, self._begun, self._attempts = ops, begun, attempts
         self._environ = environ  #: variables that the template was started without, to be put back in workers
         self._pid = os.getpid()
+        self._fork_process = os.fork
         self._workers: dict[int, _Child] = {}  #: by pid
         self._by_pidfd: dict[int, _Child] = {}
         self._orphans: dict[int, tuple[int, list[_Child]]] = {}  #: pidfd -> pid, and the workers that may have left it
@@ -198,8 +200,9 @@ class Template:
     def _take_job(self, job: WorkerJob) -> None:
         """What the workers that are forked from here on are told of the run."""
         self._job = job
+        runner = StepRunner(job, self._log)
         self._worker = Worker(
-            job, self._ops, self._begun, log=self._log, attempts=self._attempts, channel=self._channel
+            job, self._ops, self._begun, attempts=self._attempts, channel=self._channel, runner=runner
         )
         self._worker.on_term = self._on_term
         gc.freeze()  # what is here now stays; collecting it in a worker would copy its pages

@@ -67,7 +67,7 @@ def test_the_other_options_stand_under_their_names() -> None:
         (("--steps-per-worker", "0"), "neither a whole number above 0 nor 'unlimited'"),
         (("--tag", "team"), "'team' is not KEY=VALUE"),
         (("--max-concurrent", "-1"), "not in the range"),
-        (("--start-method", "spawn"), "is not one of 'auto', 'fork', 'forkserver'"),
+        (("--start-method", "thread"), "is not one of 'auto', 'fork', 'forkserver', 'spawn'"),
         (("--in-process", "--max-concurrent", "2", "--tag-limit", "a:1"), "leave out --max-concurrent, --tag-limit"),
     ],
 )
