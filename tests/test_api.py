@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -264,6 +266,59 @@ def test_two_runs_go_on_at_once_in_two_threads_of_one_program() -> None:
     parents = [{result.output_for_node(key)[1] for key in result.steps} for result in results.values()]  # type: ignore[index]
     assert all(len(found) == 1 for found in parents)
     assert parents[0] != parents[1], "each run has a template of its own"
+
+
+@pytest.mark.parametrize("method", ["auto", "forkserver", "spawn"])
+def test_a_web_server_runs_a_job_for_each_of_two_requests_at_once(method: str) -> None:
+    """Each in a thread of its own, both at work at the same time."""
+    meet = threading.Barrier(2, timeout=60)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            def on_event(event: Event, _: float) -> None:
+                if isinstance(event, StepStarted):
+                    meet.wait()
+
+            result = run(ops.one, "one-shot-fork", start_method=method, on_event=on_event)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps([result.status, result.output_for_node("one")]).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on stderr."""
+
+    def ask() -> None:
+        with urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=60) as answer:
+            answers.append(json.load(answer))
+
+    answers: list[object] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threads = [threading.Thread(target=what) for what in (ask, ask, server.serve_forever)]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:2]:
+            thread.join(90)
+        server.shutdown()
+        threads[2].join()
+    assert answers == [["succeeded", 1]] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "ModuleNotFoundError: No module named 'warm'"),
+        ("raise OSError('no connection')", "OSError: no connection"),
+    ],
+)
+def test_a_preload_that_fails_is_told(
+    source: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source is not None:
+        (tmp_path / "warm.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    how = {"forkserver": {"preload_modules": ["warm"]}}
+    with pytest.raises(WorkersUnavailable, match="preload_modules: importing 'warm' failed: " + said):
+        run(ops.one, "one-shot-forkserver", start_method=how)
 
 
 def test_a_run_in_another_thread_than_the_main_one_works_with_timeouts_and_failures() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from executor.authoring.compute import call_op
 from executor.outputs.values import ValueNotPicklable, load_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
+from executor.workers.event_loop import run_async
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
 from executor.workers.streams import flush_output
 
@@ -93,7 +94,7 @@ class StepRunner:
         try:
             try:
                 stop.begin()
-                produced = call_op(op, context, values)
+                produced = call_op(op, context, values, run_async)
             finally:
                 stop.running = False
         except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt of a step are its failure too)
