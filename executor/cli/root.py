@@ -23,6 +23,7 @@ COMMANDS = {
     "runs": "executor.cli.runs:runs",
     "show": "executor.cli.show:show",
     "why": "executor.cli.why:why",
+    "stack": "executor.cli.stack:stack",
     "instance": "executor.cli.instance:instance",
 }
 

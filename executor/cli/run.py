@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,6 +63,8 @@ def run_job(
     """The exit code of running (or, with ``dry_run``, of explaining) one job; the options are those of the command."""
     if as_json and events_file == "-":
         raise UsageError("--json and --events - both want stdout; give --events a file")
+    if limits["pdb"] and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("--pdb needs a terminal for the debugger; leave it out, or run this on one")
     config = run_config(**limits)
     found = find(file, module)
     job = pick_job(found, job_name)

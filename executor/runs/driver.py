@@ -93,6 +93,9 @@ class Driver:
             if self._claims is not None and (due := self._claims.wake_at) is not None and due <= now:
                 self._claims.tick()
             if workers.wake_at is not None and workers.wake_at <= now:
+                if self._flush_at is not None:  # a step may run in there for long, and this process be killed meanwhile
+                    self._history.flush()
+                    self._flush_at = None
                 workers.tick(now)
                 self._obey(signals)  # a signal that came while a step ran in there stopped that step
                 now = clock()  # a step may have run in there

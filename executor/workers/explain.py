@@ -81,6 +81,9 @@ def explain(error: BaseException, *, asked: bool) -> StepError:
         return StepError("cancelled", "it was interrupted")
     if isinstance(error, SystemExit):
         return StepError("exception", f"the step called sys.exit({text_of(error.code, repr)})", traceback_text(error))
+    if type(error).__module__ == "bdb":  # BdbQuit: not imported here, because every worker would have it
+        said = "the debugger was left (in a worker process it has no terminal; run the step with --in-process)"
+        return StepError("exception", said, traceback_text(error))
     return StepError("exception", describe(error), traceback_text(error))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class WorkerJob:
     """What a worker needs to know of the run: the same for all attempts."""
 
-    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "values_folder")
+    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "stack_signal", "values_folder")
 
     def __init__(  # noqa: PLR0917  (``plain`` gives them in this order)
         self,
@@ -34,11 +34,13 @@ class WorkerJob:
         values_folder: str,
         lanes_folder: str,
         locker: FunctionName | None = None,
+        stack_signal: bool = True,
     ) -> None:
         self.run_id, self.job_name, self.run_tags = run_id, job_name, run_tags
         self.values_folder = values_folder
         self.lanes_folder = lanes_folder  #: ``lane-<n>.log`` files are made in it
         self.locker = locker  #: what takes the lock of an attempt with a claim; None: no step uses pools
+        self.stack_signal = stack_signal  #: whether processes with steps tell their stacks; see ``stacks.py``
 
     def plain(self) -> tuple[object, ...]:
         """The same as a plain tuple: ``WorkerJob(*plain)``."""
@@ -49,6 +51,7 @@ class WorkerJob:
             self.values_folder,
             self.lanes_folder,
             self.locker,
+            self.stack_signal,
         )
 
     def lock_step(self) -> LockStep | None:

@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.scheduler.outcomes import StepError
-from executor.workers import hygiene, process
+from executor.workers import hygiene, process, stacks
 from executor.workers.child import Worker
 from executor.workers.exec_template import load_ops, memory_of, read_memory
 from executor.workers.explain import describe, traceback_text
@@ -96,6 +96,8 @@ def spawned_main() -> NoReturn:
     begun = BegunPage(load["lanes"], begun_fd)
     replace_streams()
     faulthandler.enable(2)
+    if job.stack_signal:
+        stacks.listen(stacks.open_memory())  # before the code is loaded, which may hang too
     ops: Sequence[Any]
     try:
         ops = load_ops(load)

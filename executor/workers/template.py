@@ -25,7 +25,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from executor.workers import hygiene, process
+from executor.workers import hygiene, process, stacks
 from executor.workers.child import LINGER_S, Worker
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
@@ -84,6 +84,7 @@ class Template:
         self._due = False  #: whether any worker has a ``kill_at``
         self._lanes: dict[int, tuple[int, int]] = {}  #: number -> socket and log of its workers
         self._unopened: dict[int, OSError] = {}  #: number -> why it is not among them
+        self._stacks = stacks.open_memory()
         #: where a worker finds its socket; what is ours alone stands above, and nothing else does
         self._channel = max(2, *map(int, os.listdir("/proc/self/fd"))) + 1  # noqa: PTH208  (names, not paths)
         self._end_of_fds = self._channel + 1
@@ -200,6 +201,10 @@ class Template:
     def _take_job(self, job: WorkerJob) -> None:
         """What the workers that are forked from here on are told of the run."""
         self._job = job
+        if job.stack_signal:
+            stacks.listen(self._stacks)
+        else:
+            hygiene.close(self._stacks)
         runner = StepRunner(job, self._log)
         self._worker = Worker(
             job, self._ops, self._begun, attempts=self._attempts, channel=self._channel, runner=runner

@@ -17,7 +17,15 @@ def config_of(*words: str) -> dict[str, Any]:
     @click.command()
     @run_options
     def command(**options: Any) -> None:
-        names = ("max_concurrent", "tag_limits", "per_value_limits", "in_process", "steps_per_worker", "start_method")
+        names = (
+            "max_concurrent",
+            "tag_limits",
+            "per_value_limits",
+            "in_process",
+            "pdb",
+            "steps_per_worker",
+            "start_method",
+        )
         kept.update(run_config(**{name: options[name] for name in names}))
 
     command.main(list(words), standalone_mode=False)

@@ -8,6 +8,7 @@ import faulthandler
 import mmap
 import os
 import random
+import select
 import signal
 import stat
 import subprocess
@@ -704,3 +705,20 @@ def tries_to_read(context: OpExecutionContext) -> str:
 @op
 def sets_variable() -> None:
     os.environ["SEEN_BY_STEPS"] = "set by a step"
+
+
+@op
+def waits_for_a_word(context: OpExecutionContext) -> None:
+    """Says that it is there, and ends when a file called ``word`` has come."""
+
+    def innermost() -> None:
+        tell(context, "here")
+        while not (folder_of(context) / "word").exists():
+            select.select([], [], [], 0.01)
+
+    innermost()
+
+
+@op
+def stops_at_a_breakpoint() -> None:
+    breakpoint()  # noqa: T100  (that is what it is about)
