@@ -79,6 +79,62 @@ def test_a_small_program_of_one_thread_forks_and_says_so(monkeypatch: pytest.Mon
     assert said.startswith("one process per step, forked (this process has one thread and ")
 
 
+LARGE = """
+import sys
+from executor import job, op
+from executor.scheduler.events import RunStarted
+
+BALLAST = bytearray(b"x") * (200 << 20)
+
+@op
+def work(): return 1
+
+@job
+def it(): work()
+
+method = sys.argv[1]
+config = {"in_process": {}} if method == "in-process" else {"start_method": method}
+result = it.execute({"execution": {"config": config}})
+print(*[event.workers for event in result.events if isinstance(event, RunStarted)])
+print(result.output_for_node("work"))
+"""
+
+
+@pytest.mark.parametrize("method", ["auto", "fork", "forkserver", "spawn", "in-process"])
+def test_a_large_program_is_not_forked_unless_that_is_asked_for(method: str, tmp_path: Path) -> None:
+    done = script(tmp_path, LARGE, method)
+    assert done.stderr == ""
+    how, value = done.stdout.splitlines()
+    assert value == "1"
+    assert ("forked" in how) == (method == "fork")
+    assert ("this process is large (" in how) == (method == "auto")
+
+
+def test_a_native_thread_of_an_imported_library_is_seen(tmp_path: Path) -> None:
+    """Started in C, so that Python knows nothing of it; as libraries for linear algebra or graphics do."""
+    (tmp_path / "native.py").write_text(
+        "import ctypes\n"
+        "from executor import job, op\n"
+        "libc = ctypes.CDLL(None)\n"
+        "thread = ctypes.c_ulong()\n"
+        "libc.pthread_create(ctypes.byref(thread), None, libc.pause, None)\n"
+        "@op\ndef work(): return 1\n"
+        "@job\ndef it(): work()\n"
+    )
+    text = (
+        "import sys\nfrom native import it\nfrom executor.scheduler.events import RunStarted\n"
+        "method = sys.argv[1]\n"
+        "config = {'in_process': {}} if method == 'in-process' else {'start_method': method}\n"
+        "result = it.execute({'execution': {'config': config}})\n"
+        "print(*[event.workers for event in result.events if isinstance(event, RunStarted)])\n"
+    )
+    for method in ("fork", "forkserver"):
+        assert "(native)" in script(tmp_path, text, method).stderr
+    for method in ("auto", "spawn"):
+        assert "each a fresh interpreter" in script(tmp_path, text, method).stdout
+    assert "in this process" in script(tmp_path, text, "in-process").stdout
+
+
 def test_a_program_with_threads_gets_a_fresh_template_and_the_reason_names_them() -> None:
     end = threading.Event()
     thread = threading.Thread(target=end.wait, name="telemetry")
@@ -137,6 +193,24 @@ def test_code_that_starts_threads_is_refused_by_name_where_only_forks_were_asked
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("executor.")]
     assert "importing the steps' code starts threads (heartbeat)" in said
     assert "start them inside the steps instead, or use start_method spawn or auto, or run it with --in-process" in said
+
+
+def test_code_that_cannot_be_loaded_in_a_fresh_process_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "once.py").write_text(
+        "import os\nfrom executor import job, op\n"
+        "if os.environ.setdefault('LOADED_BY', str(os.getpid())) != str(os.getpid()):\n"
+        "    raise RuntimeError('not here')\n"
+        "@op\ndef work(): return 1\n@job\ndef it(): work()\n"
+    )
+    text = (
+        "import sys\nfrom once import it\n"
+        "config = {'in_process': {}} if sys.argv[1] == 'in-process' else {'start_method': sys.argv[1]}\n"
+        "it.execute({'execution': {'config': config}})\n"
+    )
+    assert [script(tmp_path, text, method).returncode for method in ("fork", "in-process")] == [0, 0]
+    done = script(tmp_path, text, "forkserver")
+    assert "the workers' template process could not get ready: RuntimeError: not here" in done.stderr
+    assert 'once.py", line 4, in <module>' in done.stderr
 
 
 def test_a_spawned_worker_that_cannot_load_the_code_says_why(tmp_path: Path) -> None:
@@ -214,14 +288,34 @@ def test_a_script_may_define_everything_in_its_own_main(tmp_path: Path) -> None:
     assert [value for *_, value in results] == [33.5] * 6
 
 
-def test_a_step_that_refers_to_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
-    text = (
-        "import threading\nfrom executor import job, op\nLOCK = threading.Lock()\n"
-        "@op\ndef locked():\n    with LOCK: return 1\n"
-        "@job\ndef it(): locked()\n"
-        "it.execute({'execution': {'config': {'start_method': 'forkserver'}}})\n"
-    )
-    done = script(tmp_path, text)
+LOCKED = """
+import sys, threading
+from executor import job, op
+
+LOCK = threading.Lock()
+
+@op
+def locked():
+    with LOCK: return 1
+
+@job
+def it(): locked()
+
+method = sys.argv[1]
+config = {"in_process": {}} if method == "in-process" else {"start_method": method}
+result = it.execute({"execution": {"config": config}})
+print(result.output_for_node("locked"))
+"""
+
+
+@pytest.mark.parametrize("method", ["auto", "fork", "in-process"])
+def test_where_nothing_is_sent_nothing_need_be_picklable(method: str, tmp_path: Path) -> None:
+    assert script(tmp_path, LOCKED, method).stdout == "1\n"
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_step_that_refers_to_what_cannot_be_sent_is_named(method: str, tmp_path: Path) -> None:
+    done = script(tmp_path, LOCKED, method)
     assert "op 'locked' cannot be sent to a fresh process" in done.stderr
     assert "ResourceWarning" not in done.stderr
     assert "define it in a module, or make that object inside the function" in done.stderr

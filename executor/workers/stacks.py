@@ -1,9 +1,10 @@
 """The Python stack of a process that runs steps, on request, while it runs: both ends of ``executor stack``.
 
-The process has a signal handler of ``faulthandler``, written in C: it needs no lock of the interpreter and interrupts
-no system call, so it answers from inside a loop of C code, and the step does not notice. It writes into a piece of
-memory that has a name. Whoever asks finds the memory by that name among the descriptors of the process, which is also
-the proof that the signal will be understood: any other process would end by it.
+The process has a signal handler of ``faulthandler``, written in C: it needs no lock of the interpreter, so it answers
+from inside a loop of C code; and the step does not notice, since a system call that is interrupted goes on (the kernel
+restarts it, or Python does). It writes into a piece of memory that has a name. Whoever asks finds the memory by that
+name among the descriptors of the process, which is also the proof that the signal will be understood: any other process
+would end by it.
 """
 
 from __future__ import annotations

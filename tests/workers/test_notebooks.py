@@ -14,7 +14,7 @@ import pexpect
 import pytest
 from running import KINDS, PATIENCE_S
 
-METHODS = ["auto", "forkserver", "spawn"]
+METHODS = ["auto", "fork", "forkserver", "spawn", "in-process"]
 
 #: A cell with all that people define in cells: classes, closures, lambdas, wrapped, async and generator functions.
 CELL = """
@@ -67,6 +67,8 @@ def cell_job():
 
 def answer(method, steps_per_worker=1):
     config = {"start_method": method, "steps_per_worker": steps_per_worker, "max_concurrent": 2}
+    if method == "in-process":
+        config = {"in_process": {}}
     return cell_job.execute({"execution": {"config": config}}).output_for_node("add")
 """
 ANSWER = 33.5
@@ -126,7 +128,7 @@ def cell(kernel: Any, source: str) -> str:
 
 def test_what_is_defined_in_cells_runs_in_a_notebook(kernel: Any) -> None:
     assert cell(kernel, CELL) == ""
-    for method in METHODS:
+    for method in ("auto", "forkserver", "spawn"):
         assert cell(kernel, f"answer({method!r})") == str(ANSWER), method
     assert cell(kernel, "answer('auto', 'unlimited')") == str(ANSWER)
 
@@ -146,6 +148,7 @@ def test_a_notebook_says_what_cannot_work_there_and_the_way_out(kernel: Any) -> 
     said = cell(kernel, "with_lock.execute()")
     assert "op 'locked' cannot be sent to a fresh process" in said
     assert "make that object inside the function" in said
+    assert cell(kernel, "with_lock.execute_in_process().output_for_node('locked')") == "1"
     assert "op 'wait' is async, and an event loop runs in this thread already" in cell(
         kernel, "cell_job.execute_in_process()"
     )
@@ -213,12 +216,13 @@ def test_a_program_from_standard_input_runs(method: str) -> None:
     assert program("-", text=f"{CELL}\nprint(answer({method!r}))") == [str(ANSWER)]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "in-process"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_script_without_a_guard_runs_once(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "unguarded.py"
     path.write_text(
         f"print('begins')\n{CELL}\n"
-        f"result = cell_job.execute({{'execution': {{'config': {KINDS[kind]!r}}}}})\n"
+        f"config = {KINDS[kind] or {'in_process': {}}!r}\n"
+        "result = cell_job.execute({'execution': {'config': config}})\n"
         "print(result.output_for_node('add'))\n"
     )
     assert program(str(path)) == ["begins", str(ANSWER)]
