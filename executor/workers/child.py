@@ -91,6 +91,10 @@ class Worker:
         if exit_handlers() or "threading" in modules:  # nobody needs it here who has not used it
             run_exit_handlers()
 
+    def measure_from_here(self) -> None:
+        """What this process has done so far is of no attempt: a fresh interpreter has loaded the code of the steps."""
+        self._usage.restart()
+
     def _serve(self, lane: int) -> None:
         channel = self._channel
         data = read(channel, READ_BYTES)

@@ -110,6 +110,7 @@ def spawned_main() -> NoReturn:
     hygiene.register_handler(signal.SIGTERM, worker.on_term, signal.SIG_DFL)
     code = BROKEN
     try:
+        worker.measure_from_here()
         worker.main(lane)
         code = 0
     except BaseException:  # noqa: BLE001  (as in a worker that was forked)

@@ -102,9 +102,10 @@ def read_stack(pid: int) -> str:
         with _memory_of(pid) as memory:
             fcntl.flock(memory.fileno(), fcntl.LOCK_EX)  # one who asks at a time
             memory.truncate(0)
+            deaf = _blocking(pid)  # threads that never handle it, as those of some libraries
             signal.pidfd_send_signal(pidfd, SIGNAL)
             deadline = time.monotonic() + ANSWER_WITHIN_S
-            while not (memory.seek(0, os.SEEK_END) and _has_answered(pid)):
+            while not (memory.seek(0, os.SEEK_END) and _has_answered(pid, deaf)):
                 if time.monotonic() > deadline:
                     raise NoStack(f"its process {pid} does not answer: it is stopped, or waits inside the kernel")
                 time.sleep(LOOK_AGAIN_S)
@@ -131,10 +132,19 @@ def _memory_of(pid: int) -> FileIO:
     )
 
 
-def _has_answered(pid: int) -> bool:
+def _has_answered(pid: int, deaf: set[str]) -> bool:
     """Whether the signal is neither on its way nor being handled: it is blocked in a thread while that handles it."""
-    threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  (names, not paths)
-    return not any(_signals(f"{pid}/task/{thread}", "SigPnd", "ShdPnd", "SigBlk") for thread in threads)
+    return not _signals(pid, "SigPnd", "ShdPnd") and _blocking(pid) <= deaf
+
+
+def _blocking(pid: int) -> set[str]:
+    """The threads in which our signal is blocked."""
+    found = set()
+    for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  (names, not paths)
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            if _signals(f"{pid}/task/{thread}", "SigBlk"):
+                found.add(thread)
+    return found
 
 
 def _signals(which: object, *masks: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,17 +34,16 @@ def test_the_stack_of_a_running_step_is_that_of_the_users_code_and_the_step_goes
 ) -> None:
     with start("waits_for_a_word", kind, mailbox, folder=tmp_path) as program:
         mailbox.wait()
-        code, said = asked("last", "waits_for_a_word")
-        again = asked("last", "waits_for_a_word")
+        answers = [asked("last", "waits_for_a_word") for _ in range(2)]
         (tmp_path / "word").write_text("go on")
         assert result_of(program) == (0, "succeeded", False)
-    lines = said.splitlines()
-    assert code == 0, said
-    assert lines[0].startswith("step waits_for_a_word, attempt 1, pid ")
-    frames = [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")]
-    assert frames[-1] == "waits_for_a_word"
-    assert "innermost" in frames
-    assert again == (code, said), "and each answer is whole and alone"
+    for code, said in answers:  # each is whole, and there is nothing of another in it
+        lines = said.splitlines()
+        assert code == 0, said
+        assert lines[0].startswith("step waits_for_a_word, attempt 1, pid ")
+        frames = [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")]
+        assert frames[-2:] == ["innermost", "waits_for_a_word"]
+        assert frames.count("waits_for_a_word") == 1
 
 
 def test_a_step_that_does_not_run_has_no_stack_and_a_run_may_forbid_to_ask(mailbox: Mailbox, tmp_path: Path) -> None:
@@ -94,6 +94,29 @@ def test_a_program_that_uses_the_signal_itself_keeps_it() -> None:
         assert signal.getsignal(stacks.SIGNAL) is own
     finally:
         signal.signal(stacks.SIGNAL, before)
+
+
+def test_a_thread_that_blocks_all_signals_does_not_keep_the_answer_back() -> None:
+    """As those of many libraries in C do."""
+    blocked, end = threading.Event(), threading.Event()
+
+    def deaf() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        blocked.set()
+        end.wait()
+
+    thread = threading.Thread(target=deaf)
+    thread.start()
+    blocked.wait()
+    listening = Listening()
+    try:
+        said = read_stack(os.getpid())
+    finally:
+        listening.close()
+        end.set()
+        thread.join()
+    assert " in deaf" in said
+    assert " in test_a_thread_that_blocks_all_signals" in said
 
 
 def test_several_runs_in_one_process_listen_until_the_last_has_ended() -> None:
