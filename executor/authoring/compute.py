@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from executor.authoring.context import OpExecutionContext
     from executor.authoring.ops import OpDefinition
 
+    #: Given an op's label, and what its ``async`` function gave: the returned value, or a list of the yielded ones.
+    RunAsync = Callable[[str, Any], Any]
+
 
 #: What an ``async def`` gives when it is called: an event loop must run it.
 ASYNC = (CoroutineType, AsyncGeneratorType)
 
 #: What must be run or sorted; anything else is a plain value.
 SEVERAL = (Output, GeneratorType, *ASYNC)
-
-if TYPE_CHECKING:
-    #: Given an op's label, and what its ``async`` function gave: the returned value, or a list of the yielded ones.
-    RunAsync = Callable[[str, Any], Any]
 
 
 class BadOutput(ExecutorError):

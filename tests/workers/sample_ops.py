@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import ctypes
 import faulthandler
@@ -349,6 +350,26 @@ def cleans_up(context: OpExecutionContext) -> None:
     except StepInterrupted:
         (folder_of(context) / "cleaned").touch()
         raise
+
+
+@op
+async def cleans_up_async(context: OpExecutionContext) -> None:
+    try:
+        os.kill(driver_of(context), signal.SIGINT)
+        await asyncio.sleep(LONG_S)
+    finally:
+        await asyncio.sleep(0)
+        (folder_of(context) / "cleaned").touch()
+
+
+@op
+async def divides_async() -> float:
+    await asyncio.sleep(0)
+    return await deeper(0)
+
+
+async def deeper(number: int) -> float:
+    return 1 / number
 
 
 @op
