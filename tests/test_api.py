@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -78,6 +80,62 @@ def test_a_small_program_of_one_thread_forks_and_says_so(monkeypatch: pytest.Mon
     assert said.startswith("one process per step, forked (this process has one thread and ")
 
 
+LARGE = """
+import sys
+from executor import job, op
+from executor.scheduler.events import RunStarted
+
+BALLAST = bytearray(b"x") * (200 << 20)
+
+@op
+def work(): return 1
+
+@job
+def it(): work()
+
+method = sys.argv[1]
+config = {"in_process": {}} if method == "in-process" else {"start_method": method}
+result = it.execute({"execution": {"config": config}})
+print(*[event.workers for event in result.events if isinstance(event, RunStarted)])
+print(result.output_for_node("work"))
+"""
+
+
+@pytest.mark.parametrize("method", ["auto", "fork", "forkserver", "spawn", "in-process"])
+def test_a_large_program_is_not_forked_unless_that_is_asked_for(method: str, tmp_path: Path) -> None:
+    done = script(tmp_path, LARGE, method)
+    assert done.stderr == ""
+    how, value = done.stdout.splitlines()
+    assert value == "1"
+    assert ("forked" in how) == (method == "fork")
+    assert ("this process is large (" in how) == (method == "auto")
+
+
+def test_a_native_thread_of_an_imported_library_is_seen(tmp_path: Path) -> None:
+    """Started in C, so that Python knows nothing of it; as libraries for linear algebra or graphics do."""
+    (tmp_path / "native.py").write_text(
+        "import ctypes\n"
+        "from executor import job, op\n"
+        "libc = ctypes.CDLL(None)\n"
+        "thread = ctypes.c_ulong()\n"
+        "libc.pthread_create(ctypes.byref(thread), None, libc.pause, None)\n"
+        "@op\ndef work(): return 1\n"
+        "@job\ndef it(): work()\n"
+    )
+    text = (
+        "import sys\nfrom native import it\nfrom executor.scheduler.events import RunStarted\n"
+        "method = sys.argv[1]\n"
+        "config = {'in_process': {}} if method == 'in-process' else {'start_method': method}\n"
+        "result = it.execute({'execution': {'config': config}})\n"
+        "print(*[event.workers for event in result.events if isinstance(event, RunStarted)])\n"
+    )
+    for method in ("fork", "forkserver"):
+        assert "(native)" in script(tmp_path, text, method).stderr
+    for method in ("auto", "spawn"):
+        assert "each a fresh interpreter" in script(tmp_path, text, method).stdout
+    assert "in this process" in script(tmp_path, text, "in-process").stdout
+
+
 def test_a_program_with_threads_gets_a_fresh_template_and_the_reason_names_them() -> None:
     end = threading.Event()
     thread = threading.Thread(target=end.wait, name="telemetry")
@@ -95,19 +153,85 @@ def test_a_program_with_threads_gets_a_fresh_template_and_the_reason_names_them(
     )
 
 
-def test_code_that_starts_threads_when_it_is_imported_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "busy.py").write_text(
-        "import threading, time\n"
-        "from executor import job, op\n"
-        "threading.Thread(target=time.sleep, args=(60,), name='heartbeat', daemon=True).start()\n"
-        "@op\ndef work(): return 1\n"
-        "@job\ndef busy(): work()\n"
+BUSY = """
+import threading
+from executor import job, op
+
+threading.Thread(target=threading.Event().wait, name="heartbeat", daemon=True).start()
+
+@op
+def work(): return threading.active_count()
+
+@job
+def busy(): work()
+"""
+
+
+def test_code_that_starts_threads_when_it_is_imported_gets_workers_that_import_it_each(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    text = (
+        "from busy import busy\n"
+        "from executor.scheduler.events import RunStarted\n"
+        "result = busy.execute()\n"
+        "print(*[event.workers for event in result.events if isinstance(event, RunStarted)])\n"
+        "print(result.output_for_node('work'))\n"
     )
-    done = script(tmp_path, "from busy import busy\nbusy.execute()\n")
+    done = script(tmp_path, text)
+    assert (done.stderr, done.stdout.splitlines()) == (
+        "",
+        [
+            "one process per step, each a fresh interpreter (importing the steps' code starts threads: heartbeat)",
+            "2",
+        ],
+    )
+
+
+def test_code_that_starts_threads_is_refused_by_name_where_only_forks_were_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    config = "{'execution': {'config': {'start_method': 'forkserver'}}}"
+    done = script(tmp_path, f"from busy import busy\nbusy.execute({config})\n")
     assert done.returncode == 1
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("executor.")]
     assert "importing the steps' code starts threads (heartbeat)" in said
-    assert "start them inside the steps instead, or run it with --in-process" in said
+    assert "start them inside the steps instead, or use start_method spawn or auto, or run it with --in-process" in said
+
+
+def test_code_that_cannot_be_loaded_in_a_fresh_process_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "once.py").write_text(
+        "import os\nfrom executor import job, op\n"
+        "if os.environ.setdefault('LOADED_BY', str(os.getpid())) != str(os.getpid()):\n"
+        "    raise RuntimeError('not here')\n"
+        "@op\ndef work(): return 1\n@job\ndef it(): work()\n"
+    )
+    text = (
+        "import sys\nfrom once import it\n"
+        "config = {'in_process': {}} if sys.argv[1] == 'in-process' else {'start_method': sys.argv[1]}\n"
+        "it.execute({'execution': {'config': config}})\n"
+    )
+    assert [script(tmp_path, text, method).returncode for method in ("fork", "in-process")] == [0, 0]
+    done = script(tmp_path, text, "forkserver")
+    assert "the workers' template process could not get ready: RuntimeError: not here" in done.stderr
+    assert 'once.py", line 4, in <module>' in done.stderr
+
+
+def test_a_spawned_worker_that_cannot_load_the_code_says_why(tmp_path: Path) -> None:
+    (tmp_path / "shy.py").write_text(
+        "import os\nfrom executor import job, op\n"
+        "if os.getppid() != int(os.environ.setdefault('ONLY_PARENT', str(os.getppid()))):\n"
+        "    raise RuntimeError('not here')\n"
+        "@op\ndef work(value): return value\n@op\ndef before(): return 1\n"
+        "@job\ndef shy(): work(before())\n"
+    )
+    text = (
+        "from shy import shy\n"
+        "result = shy.execute({'execution': {'config': {'start_method': 'spawn'}}}, raise_on_error=False)\n"
+        "error = result.step('before').error\nprint(error.kind, error.message)\nprint(error.traceback)\n"
+    )
+    said = script(tmp_path, text).stdout
+    assert said.startswith(
+        "worker_died its code could not be loaded in a fresh process: RuntimeError: not here\nTraceback"
+    )
+    assert 'shy.py", line 4, in <module>' in said
 
 
 @job
@@ -150,7 +274,7 @@ def main_job():
     apply(make_function(), scaled(3)(shift(make())))
 
 if __name__ == "__main__":
-    for method in ("fork", "forkserver"):
+    for method in ("fork", "forkserver", "spawn"):
         for per_worker in (1, "unlimited"):
             config = {"start_method": method, "steps_per_worker": per_worker, "max_concurrent": 2}
             result = main_job.execute({"execution": {"config": config}})
@@ -162,17 +286,37 @@ def test_a_script_may_define_everything_in_its_own_main(tmp_path: Path) -> None:
     done = script(tmp_path, MAIN)
     assert done.stderr == ""
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [value for *_, value in results] == [33.5] * 4
+    assert [value for *_, value in results] == [33.5] * 6
 
 
-def test_a_step_that_refers_to_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
-    text = (
-        "import threading\nfrom executor import job, op\nLOCK = threading.Lock()\n"
-        "@op\ndef locked():\n    with LOCK: return 1\n"
-        "@job\ndef it(): locked()\n"
-        "it.execute({'execution': {'config': {'start_method': 'forkserver'}}})\n"
-    )
-    done = script(tmp_path, text)
+LOCKED = """
+import sys, threading
+from executor import job, op
+
+LOCK = threading.Lock()
+
+@op
+def locked():
+    with LOCK: return 1
+
+@job
+def it(): locked()
+
+method = sys.argv[1]
+config = {"in_process": {}} if method == "in-process" else {"start_method": method}
+result = it.execute({"execution": {"config": config}})
+print(result.output_for_node("locked"))
+"""
+
+
+@pytest.mark.parametrize("method", ["auto", "fork", "in-process"])
+def test_where_nothing_is_sent_nothing_need_be_picklable(method: str, tmp_path: Path) -> None:
+    assert script(tmp_path, LOCKED, method).stdout == "1\n"
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_step_that_refers_to_what_cannot_be_sent_is_named(method: str, tmp_path: Path) -> None:
+    done = script(tmp_path, LOCKED, method)
     assert "op 'locked' cannot be sent to a fresh process" in done.stderr
     assert "ResourceWarning" not in done.stderr
     assert "define it in a module, or make that object inside the function" in done.stderr
@@ -217,6 +361,59 @@ def test_two_runs_go_on_at_once_in_two_threads_of_one_program() -> None:
     parents = [{result.output_for_node(key)[1] for key in result.steps} for result in results.values()]  # type: ignore[index]
     assert all(len(found) == 1 for found in parents)
     assert parents[0] != parents[1], "each run has a template of its own"
+
+
+@pytest.mark.parametrize("method", ["auto", "forkserver", "spawn"])
+def test_a_web_server_runs_a_job_for_each_of_two_requests_at_once(method: str) -> None:
+    """Each in a thread of its own, both at work at the same time."""
+    meet = threading.Barrier(2, timeout=60)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            def on_event(event: Event, _: float) -> None:
+                if isinstance(event, StepStarted):
+                    meet.wait()
+
+            result = run(ops.one, "one-shot-fork", start_method=method, on_event=on_event)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps([result.status, result.output_for_node("one")]).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on stderr."""
+
+    def ask() -> None:
+        with urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=60) as answer:
+            answers.append(json.load(answer))
+
+    answers: list[object] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threads = [threading.Thread(target=what) for what in (ask, ask, server.serve_forever)]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:2]:
+            thread.join(90)
+        server.shutdown()
+        threads[2].join()
+    assert answers == [["succeeded", 1]] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "ModuleNotFoundError: No module named 'warm'"),
+        ("raise OSError('no connection')", "OSError: no connection"),
+    ],
+)
+def test_a_preload_that_fails_is_told(
+    source: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source is not None:
+        (tmp_path / "warm.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    how = {"forkserver": {"preload_modules": ["warm"]}}
+    with pytest.raises(WorkersUnavailable, match="preload_modules: importing 'warm' failed: " + said):
+        run(ops.one, "one-shot-forkserver", start_method=how)
 
 
 def test_a_run_in_another_thread_than_the_main_one_works_with_timeouts_and_failures() -> None:

@@ -5,32 +5,43 @@ The one way in which a worker runs a step. Unaware of plans, workers and where v
 
 from __future__ import annotations
 
-from types import GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from executor.authoring.ports import DEFAULT_OUTPUT, Output
 from executor.errors import ExecutorError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from executor.authoring.context import OpExecutionContext
     from executor.authoring.ops import OpDefinition
 
+    #: Given an op's label, and what its ``async`` function gave: the returned value, or a list of the yielded ones.
+    RunAsync = Callable[[str, Any], Any]
 
-#: What must be sorted; anything else is a plain value.
-SEVERAL = (Output, GeneratorType)
+
+#: What an ``async def`` gives when it is called: an event loop must run it.
+ASYNC = (CoroutineType, AsyncGeneratorType)
+
+#: What must be run or sorted; anything else is a plain value.
+SEVERAL = (Output, GeneratorType, *ASYNC)
 
 
 class BadOutput(ExecutorError):
     """What an op returned or yielded does not fit the outputs that it declares; the text says how."""
 
 
-def call_op(op: OpDefinition, context: OpExecutionContext | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def call_op(
+    op: OpDefinition,
+    context: OpExecutionContext | None,
+    inputs: Mapping[str, Any],
+    run_async: RunAsync | None = None,
+) -> dict[str, Any]:
     """The outputs that ``op`` produced, by name; optional ones that it left out are missing, order-only ones are None.
 
     ``inputs`` are its values by name; those that are missing take their defaults. The context is needed only where
-    ``op.takes_context``.
+    ``op.takes_context``; ``run_async``, which runs what is ``async``, only where its function is.
 
     Raises:
         BadOutput: what it gave does not fit the outputs that it declares.
@@ -42,6 +53,12 @@ def call_op(op: OpDefinition, context: OpExecutionContext | None, inputs: Mappin
     only = op.only_output
     if only is not None and not isinstance(given, SEVERAL):
         return {only: given}
+    if isinstance(given, ASYNC):
+        assert run_async is not None  # noqa: S101  (given by whoever runs steps)
+        streams = isinstance(given, AsyncGeneratorType)
+        given = run_async(op.label, given)
+        if streams:
+            given = (item for item in given)  # as a generator gives them
     return _sorted_outputs(op, given)
 
 

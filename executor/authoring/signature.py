@@ -57,13 +57,13 @@ def read_signature(
     declared of its config.
 
     Raises:
-        DefinitionError: it is not a function, is ``async``, or has parameters that cannot be given by name.
+        DefinitionError: it is not a function, or an ``async`` graph, or has parameters that cannot be given by name.
     """
     check_function(owner, fn)
-    if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _ASYNC_FLAGS:
+    if not contexts and getattr(getattr(fn, "__code__", None), "co_flags", 0) & _ASYNC_FLAGS:
         raise DefinitionError(
-            f"{owner}: an async function cannot be a step in this version; "
-            f"write a plain def, and call asyncio.run(...) in it where you need a loop"
+            f"{owner}: its body is called once, to see which steps there are, and cannot be async; write a plain def "
+            f"(the ops in it may be async)"
         )
     try:
         signature = inspect.signature(fn)

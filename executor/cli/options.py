@@ -115,13 +115,18 @@ SETTINGS_OPTIONS: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]] =
         "--in-process", is_flag=True, help="Run the steps one after another in this process, as for a debugger."
     ),
     click.option(
+        "--pdb",
+        is_flag=True,
+        help="Enter the debugger where a step fails; the steps run one after another in this process.",
+    ),
+    click.option(
         "--steps-per-worker",
         type=StepsPerWorkerType(),
         help="Attempts before a worker process is replaced; 1 by default. More is faster and isolates less.",
     ),
     click.option(
         "--start-method",
-        type=click.Choice(["auto", "fork", "forkserver"]),
+        type=click.Choice(["auto", "fork", "forkserver", "spawn"]),
         help="How worker processes come to be; 'auto' by default.",
     ),
 )
@@ -231,6 +236,7 @@ def run_config(
     tag_limits: Sequence[dict[str, object]],
     per_value_limits: Sequence[dict[str, object]],
     in_process: bool,
+    pdb: bool,
     steps_per_worker: int | str | None,
     start_method: str | None,
 ) -> dict[str, object]:
@@ -248,9 +254,10 @@ def run_config(
         config["steps_per_worker"] = steps_per_worker
     if start_method is not None:
         config["start_method"] = start_method
-    if in_process:
+    if in_process or pdb:
         if config:
             given = ", ".join(f"--{name.replace('_', '-')}" for name in config).replace("concurrency-limits", "limit")
-            raise click.UsageError(f"--in-process runs steps one after another in this process; leave out {given}")
-        config["in_process"] = {}
+            option = "--in-process" if in_process else "--pdb"
+            raise click.UsageError(f"{option} runs steps one after another in this process; leave out {given}")
+        config["in_process"] = {"pdb": True} if pdb else {}
     return {"execution": {"config": config}} if config else {}

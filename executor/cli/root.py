@@ -28,6 +28,7 @@ COMMANDS = {
     "logs": "executor.cli.logs:logs",
     "cancel": "executor.cli.cancel:cancel",
     "resume": "executor.cli.resume:resume",
+    "stack": "executor.cli.stack:stack",
     "instance": "executor.cli.instance:instance",
 }
 

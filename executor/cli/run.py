@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,6 +76,8 @@ def run_job(
     if as_json and events_file == "-":
         raise UsageError("--json and --events - both want stdout; give --events a file")
     config = layered_config(config_files, tags, earlier=earlier, **limits)
+    if limits["pdb"] and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("--pdb needs a terminal for the debugger; leave it out, or run this on one")
     found = find(file, module)
     job = pick_job(found, job_name)
     chosen = list(selection) or None

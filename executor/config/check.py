@@ -94,6 +94,10 @@ def check_executor_config(
             problems.add(
                 where, "the in-process executor runs one step at a time; leave it out, or use multiprocess_executor"
             )
+        elif kind != "in_process" and key in ONLY_IN_PROCESS_SETTINGS:
+            problems.add(
+                where, "a step in a worker process has no terminal; use the in-process executor (--in-process)"
+            )
         else:
             fields |= check(value, where, problems)
     return fields
@@ -195,13 +199,6 @@ def _start_method(value: object, path: Path, problems: Problems) -> Fields:
             return {}
         name, inner = next(iter(value.items()))
     choices = get_args(StartMethod)
-    if name == "spawn":
-        problems.add(
-            path,
-            "'spawn' comes in a later version; use 'forkserver', whose workers also come from a fresh interpreter, "
-            "or leave it out ('auto')",
-        )
-        return {}
     if not isinstance(name, str) or name not in choices:
         said = problems.shown(path, name) if name is value else quoted(name)
         problems.add(path, f"unknown method {said}; use one of {', '.join(choices)}{nearest(name, choices)}")
@@ -262,6 +259,22 @@ def _stop_grace(value: object, path: Path, problems: Problems) -> Fields:
     return {}
 
 
+def _pdb(value: object, path: Path, problems: Problems) -> Fields:
+    if isinstance(value, bool):
+        return {"pdb": value}
+    said = f"{problems.shown(path, value)} is neither true nor false"
+    problems.add(path, f"{said}; with true, a step that fails enters the debugger")
+    return {}
+
+
+def _stack_signal(value: object, path: Path, problems: Problems) -> Fields:
+    if isinstance(value, bool):
+        return {"stack_signal": value}
+    said = f"{problems.shown(path, value)} is neither true nor false"
+    problems.add(path, f"{said}; with false, `executor stack` cannot ask a running step")
+    return {}
+
+
 def _step_dependency(value: object, path: Path, problems: Problems) -> Fields:
     if value not in (None, {}, {"require_upstream_step_success": True}):
         problems.add(
@@ -304,8 +317,13 @@ SETTINGS: Mapping[str, Callable[[object, Path, Problems], Fields]] = {
     "retries": _retries,
     "steps_per_worker": _steps_per_worker,
     "stop_grace_s": _stop_grace,
+    "pdb": _pdb,
+    "stack_signal": _stack_signal,
     "step_dependency_config": _step_dependency,
 }
 
 #: Those of them that mean something where one process does all.
-IN_PROCESS_SETTINGS = frozenset({"retries", "step_dependency_config"})
+IN_PROCESS_SETTINGS = frozenset({"pdb", "retries", "stack_signal", "step_dependency_config"})
+
+#: Those that mean something only there.
+ONLY_IN_PROCESS_SETTINGS = frozenset({"pdb"})

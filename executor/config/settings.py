@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-StartMethod = Literal["auto", "fork", "forkserver"]
+StartMethod = Literal["auto", "fork", "forkserver", "spawn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,4 +38,6 @@ class ExecutorSettings:
     preload_modules: tuple[str, ...] = ()  #: imported once by the template before the first worker is forked from it
     steps_per_worker: int | None = 1  #: attempts before a worker is replaced; None: unlimited
     stop_grace_s: float = 5.0  #: seconds from asking a step to stop (SIGTERM) to killing it (SIGKILL)
+    pdb: bool = False  #: where a step in this process fails, enter the debugger at the line that raised
+    stack_signal: bool = True  #: processes with steps answer a signal with their Python stack, for `executor stack`
     retries: bool = True  #: False: retry policies and RetryRequested are not followed; each failure is final

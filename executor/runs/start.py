@@ -106,12 +106,13 @@ def start_run(
             str(lock.folder.path),
             locker if uses_pools(plan) else None,
             storage_of(instance.storage, memory),
+            settings.stack_signal,
         )
         clock, selector = RunClock(), Selector()
         stack.callback(selector.close)
         workers: ProcessWorkers | InlineWorkers
         if launch is None:
-            workers = InlineWorkers(worker_job, clock=clock)
+            workers = InlineWorkers(worker_job, clock=clock, post_mortem=settings.pdb)
         else:
             workers = ProcessWorkers(
                 worker_job,

@@ -21,17 +21,16 @@ from executor.scheduler.outcomes import StepError
 from executor.workers import claimed, hygiene, messages, process
 from executor.workers.assignment import CANNOT_REPORT
 from executor.workers.messages import HEADER_BYTES, MARK
-from executor.workers.runner import StepRunner
 from executor.workers.streams import flush_output, lane_file, log_end
 
 if TYPE_CHECKING:
-    import logging
     import mmap
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from executor.authoring.ops import OpDefinition
     from executor.workers.job import Task, WorkerJob
+    from executor.workers.runner import StepRunner
 
 # A fork shares memory until it is written to, and Python writes a reference count wherever it looks: each page that a
 # new worker touches costs a page fault. So this file makes objects before the fork where it can, takes the plain C
@@ -73,13 +72,13 @@ class Worker:
         ops: Sequence[OpDefinition],
         begun: mmap.mmap,
         *,
-        log: logging.Logger | None,
         attempts: int | None,
         channel: int,
+        runner: StepRunner,
     ) -> None:
         self._ops, self._begun, self._attempts, self._channel = ops, begun, attempts, channel
         self._lock_step = job.lock_step()
-        self._runner = StepRunner(job, log)
+        self._runner = runner
         self.stop = self._runner.stop
         self.on_term: Callable[[int, FrameType | None], None] = self.stop.on_signal  #: what handles SIGTERM here
         self._logs = [f"{job.lanes_folder}/{lane_file(number)}" for number in range(len(begun) // BEGUN_BYTES)]
@@ -91,6 +90,10 @@ class Worker:
         self._serve(lane)
         if exit_handlers() or "threading" in modules:  # nobody needs it here who has not used it
             run_exit_handlers()
+
+    def measure_from_here(self) -> None:
+        """What this process has done so far is of no attempt: a fresh interpreter has loaded the code of the steps."""
+        self._usage.restart()
 
     def _serve(self, lane: int) -> None:
         channel = self._channel

@@ -1,4 +1,7 @@
-"""A template in a fresh interpreter: for a caller with threads, a large one, and in the place of one that died."""
+"""A template in a fresh interpreter: for a caller with threads, a large one, and in the place of one that died.
+
+It loads the user's code and forks workers from it; or, for ``spawn``, loads nothing and lets each worker do so.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.errors import WorkersUnavailable
 from executor.workers import messages, process
@@ -34,9 +37,16 @@ THREAD_VARIABLES = {
 
 
 def exec_template(
-    ops: Sequence[OpDefinition], begun: BegunPage, attempts: int | None, *, preload: Sequence[str] = ()
+    ops: Sequence[OpDefinition],
+    begun: BegunPage,
+    attempts: int | None,
+    *,
+    preload: Sequence[str] = (),
+    spawns: bool = False,
 ) -> TemplateProcess:
     """A template in a fresh interpreter, which imports the user's code itself. ``await_ready`` says when it has.
+
+    With ``spawns`` it imports none of it, and each of its workers is a fresh interpreter that does.
 
     Raises:
         WorkersUnavailable: an op cannot be sent to another process; the text names it.
@@ -44,6 +54,8 @@ def exec_template(
     import subprocess
 
     values = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    # -W, -X and their like; multiprocessing takes them from there too
+    python = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c"]  # type: ignore[attr-defined]  # noqa: SLF001
     load = {
         "path": list(sys.path),
         "preload": list(preload),
@@ -52,27 +64,55 @@ def exec_template(
         "lanes": begun.size // BEGUN_BYTES,
         "environ": values,
         "ops": pickle_ops(ops),
+        "count": len(ops),
+        "spawn": [*python, _code("executor.workers.spawn", "spawned_main")] if spawns else [],
     }
     ours, theirs = control_pair()
-    memory = os.memfd_create("executor-ops", os.MFD_CLOEXEC)
+    memory = memory_of(load)
     try:
-        with open(memory, "wb", closefd=False) as file:
-            file.write(messages.packet(load))
-        os.lseek(memory, 0, os.SEEK_SET)
-        root = str(Path(__file__).parents[2])
-        code = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import exec_main; exec_main()"
         fds = (theirs.fileno(), memory, begun.fd)
         popen = subprocess.Popen(
-            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code, *map(str, fds)],  # type: ignore[attr-defined]  # noqa: SLF001  (-W, -X and their like; multiprocessing takes them from there too)
+            [*python, _code(__name__, "exec_main"), *map(str, fds)],
             stdin=subprocess.DEVNULL,
             pass_fds=fds,
             start_new_session=True,
-            env={**os.environ, **THREAD_VARIABLES},
+            env=None if spawns else {**os.environ, **THREAD_VARIABLES},
         )
     finally:
         os.close(memory)
         theirs.close()
     return TemplateProcess(popen.pid, ours, popen)
+
+
+def _code(module: str, function: str) -> str:
+    """A program that calls this function of ours, wherever this package is."""
+    root = str(Path(__file__).parents[2])
+    return f"import sys; sys.path.insert(0, {root!r}); from {module} import {function}; {function}()"
+
+
+def memory_of(message: object) -> int:
+    """A descriptor of memory that holds ``message``, to be read by ``read_memory`` any number of times."""
+    fd = os.memfd_create("executor-code", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(messages.packet(message))
+    return fd
+
+
+def read_memory(fd: int) -> Any:
+    """The message in it; those who share the descriptor do not disturb each other."""
+    with open(f"/proc/self/fd/{fd}", "rb") as file:
+        return messages.parse(file.read())
+
+
+def load_ops(load: dict[str, Any]) -> tuple[OpDefinition, ...]:
+    """The ops, and with them the user's code, in a fresh interpreter."""
+    import pickle
+
+    sys.path[:] = load["path"]
+    for name in load["preload"]:
+        _preload(name)
+    ops: tuple[OpDefinition, ...] = pickle.loads(load["ops"])  # noqa: S301  (the driver's, in memory that we inherited)
+    return ops
 
 
 def pickle_ops(ops: Sequence[OpDefinition]) -> bytes:
@@ -102,34 +142,37 @@ def exec_main() -> NoReturn:
     """The whole program of a template that was started by an exec."""
     control_fd, memory, begun_fd = map(int, sys.argv[1:4])
     sys.argv[1:] = []
-    with open(memory, "rb") as file:
-        load = messages.parse(file.read())
+    load = read_memory(memory)
     reset_signals()
     process.die_with_parent(load["parent"], signal.SIGTERM)
     control = ControlSocket(control_fd)
-    for fd in (control_fd, begun_fd):
+    for fd in (control_fd, memory, begun_fd):
         os.set_inheritable(fd, False)
-    try:
-        sys.path[:] = load["path"]
-        for name in load["preload"]:
-            _preload(name)
-        import pickle
+    begun = BegunPage(load["lanes"], begun_fd)
+    if load["spawn"]:
+        from executor.workers.spawn import SpawnTemplate
 
-        ops = pickle.loads(load["ops"])  # noqa: S301  (from our parent, over a descriptor that we inherited)
-        threads = process.thread_names()
-        if threads:
-            raise WorkersUnavailable(
-                f"importing the steps' code starts threads ({', '.join(threads)}), and a process with threads cannot "
-                "be forked safely; start them inside the steps instead, or run it with --in-process"
-            )
+        SpawnTemplate(control, begun, memory=memory, command=load["spawn"]).run()
+    os.close(memory)
+    try:
+        ops = load_ops(load)
     except BaseException as error:  # noqa: BLE001  (importing runs user code, which may raise anything)
         from executor.workers.explain import describe, traceback_text
 
         text = str(error) if isinstance(error, WorkersUnavailable) else f"{describe(error)}\n{traceback_text(error)}"
-        control.send(("failed", text[: PACKET_BYTES // 8]))
-        sys.exit(1)
-    begun = BegunPage(load["lanes"], begun_fd)
+        _give_up(control, "failed", text)
+    threads = process.thread_names()
+    if threads:
+        _give_up(control, "threads", ", ".join(threads))
     Template(ops, control, begun.memory, attempts=load["attempts"], environ=load["environ"]).run()
+
+
+def _give_up(control: ControlSocket, *why: str) -> NoReturn:
+    """End this process, and say why in a word and a text."""
+    word, text = why
+    control.send((word, text[: PACKET_BYTES // 8]))
+    control.close()
+    sys.exit(1)
 
 
 def _preload(name: str) -> None:

@@ -58,7 +58,8 @@ def traceback_text(error: BaseException) -> str:
     try:
         shown = traceback.TracebackException.from_exception(error)
         package = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120  (compared as text)
-        while len(shown.stack) > 1 and shown.stack[0].filename.startswith(package):
+        loop = os.path.dirname(os.__file__) + f"{os.sep}asyncio{os.sep}"  # noqa: PTH120  (of an ``async`` step)
+        while len(shown.stack) > 1 and shown.stack[0].filename.startswith((package, loop)):
             del shown.stack[0]
         return _shortened("".join(shown.format()), TRACEBACK_CHARS)
     except BaseException as failure:  # noqa: BLE001  (an exception whose own parts raise)
@@ -81,6 +82,9 @@ def explain(error: BaseException, *, asked: bool) -> StepError:
         return StepError("cancelled", "it was interrupted")
     if isinstance(error, SystemExit):
         return StepError("exception", f"the step called sys.exit({text_of(error.code, repr)})", traceback_text(error))
+    if type(error).__module__ == "bdb":  # BdbQuit: not imported here, because every worker would have it
+        said = "the debugger was left (in a worker process it has no terminal; run the step with --in-process)"
+        return StepError("exception", said, traceback_text(error))
     return StepError("exception", describe(error), traceback_text(error))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import deque
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,9 @@ from executor.scheduler.events import Facts, StepFailed, StepStarted, StepSuccee
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import process
 from executor.workers.claimed import held_here
+from executor.workers.explain import describe
 from executor.workers.runner import StepRunner
+from executor.workers.stacks import Listening
 from executor.workers.streams import lane_file, step_log
 
 if TYPE_CHECKING:
@@ -26,6 +29,21 @@ if TYPE_CHECKING:
     from executor.workers.job import WorkerJob
 
 
+#: Kinds of failures that are not the step's own.
+STOPPED = ("cancelled", "timed_out")
+
+
+def debug(key: str, error: BaseException) -> None:
+    """Enter the debugger at the line that raised ``error`` in a step, until the user leaves it."""
+    import bdb
+    import pdb  # noqa: T100  (asked for with --pdb)
+
+    if isinstance(error, bdb.BdbQuit):  # of a breakpoint() in the step
+        return
+    sys.stderr.write(f"\nstep {key!r} failed: {describe(error)}\nThe debugger is where it was raised; q leaves it.\n")
+    pdb.post_mortem(error.__traceback__)
+
+
 class InlineWorkers:
     """Runs each attempt inside ``begin``. Implements ``Workers``, less what only a process of its own can give.
 
@@ -36,14 +54,16 @@ class InlineWorkers:
     template_died = False
     description = "in this process, one step after another"
 
-    def __init__(self, job: WorkerJob, *, clock: RunClock) -> None:
-        self._job, self._clock = job, clock
+    def __init__(self, job: WorkerJob, *, clock: RunClock, post_mortem: bool = False) -> None:
+        """``post_mortem``: enter the debugger where a step raised."""
+        self._job, self._clock, self._post_mortem = job, clock, post_mortem
         self._lock_step = job.lock_step()
         self.reports: list[Report] = []
         self.exceptions: dict[str, BaseException] = {}  #: step key -> what its last attempt raised
         self._next: deque[Attempt] = deque()
         self._usage: process.Usage | None = None
         self._runner: StepRunner | None = None
+        self._listening: Listening | None = None
         self._interrupted = False
         self._alarmed = False  #: a timer runs for the step
         self._timer_s: float | None = None  #: what was left of a step's timeout when it was paused
@@ -52,6 +72,8 @@ class InlineWorkers:
         """Get ready to run steps."""
         self._usage = process.Usage()
         self._runner = StepRunner(self._job, step_log())
+        if self._job.stack_signal:
+            self._listening = Listening()
 
     def await_ready(self) -> None:
         """It is."""
@@ -93,6 +115,8 @@ class InlineWorkers:
         if isinstance(outcome, StepError):
             if runner.error is not None:
                 self.exceptions[key] = runner.error
+                if self._post_mortem and outcome.kind not in STOPPED:
+                    debug(key, runner.error)
             self.reports.append(StepFailed(key, number, outcome, 0.0, facts))
         else:
             stored, missing = outcome
@@ -172,3 +196,6 @@ class InlineWorkers:
         if self._usage is not None:
             self._usage.close()
             self._usage = None
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None

@@ -45,12 +45,14 @@ class Workers(Protocol):
     a report with ``freed`` False is followed by one ``SlotFreed``.
     """
 
-    #: Which kind of worker this is and why, in one line for people.
-    description: str
     #: Whether processes that had left their step's group may live on, because the one that held them together died.
     template_died: bool
     #: What has happened since it was last emptied by the driver, in order.
     reports: list[Report]
+
+    @property
+    def description(self) -> str:
+        """Which kind of worker this is and why, in one line for people."""
 
     @property
     def blocking(self) -> bool:

@@ -30,7 +30,7 @@ ONE, FAN_IN, LAST_READER = 0, 1, 2
 class WorkerJob:
     """What a worker needs to know of the run: the same for all attempts."""
 
-    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "storage", "values_folder")
+    __slots__ = ("job_name", "lanes_folder", "locker", "run_id", "run_tags", "stack_signal", "storage", "values_folder")
 
     def __init__(  # noqa: PLR0917  (``plain`` gives them in this order)
         self,
@@ -41,12 +41,14 @@ class WorkerJob:
         lanes_folder: str,
         locker: FunctionName | None = None,
         storage: tuple[ValuePlace, int] = ("disk", 0),
+        stack_signal: bool = True,
     ) -> None:
         self.run_id, self.job_name, self.run_tags = run_id, job_name, run_tags
         self.values_folder = values_folder
         self.lanes_folder = lanes_folder  #: ``lane-<n>.log`` files are made in it
         self.locker = locker  #: what takes the lock of an attempt with a claim; None: no step uses pools
         self.storage = Storage(*storage)  #: where values are put that are too large for a message
+        self.stack_signal = stack_signal  #: whether processes with steps tell their stacks; see ``stacks.py``
 
     def plain(self) -> tuple[object, ...]:
         """The same as a plain tuple: ``WorkerJob(*plain)``."""
@@ -58,6 +60,7 @@ class WorkerJob:
             self.lanes_folder,
             self.locker,
             tuple(self.storage),
+            self.stack_signal,
         )
 
     def lock_step(self) -> LockStep | None:

@@ -38,8 +38,23 @@ SPARES = 6
 class Choice(NamedTuple):
     """A start method and the reason for it, in words."""
 
-    method: Literal["fork", "forkserver"]
+    method: Literal["fork", "forkserver", "spawn"]
     why: str
+
+
+class TemplateHasThreads(WorkersUnavailable):
+    """Loading the steps' code in a fresh template started threads, and a process with threads cannot be forked."""
+
+    def __init__(self, threads: str) -> None:
+        super().__init__(threads)
+        self.threads = threads
+
+    def __str__(self) -> str:
+        return (
+            f"importing the steps' code starts threads ({self.threads}), and a process with threads cannot be forked "
+            "safely; start them inside the steps instead, or use start_method spawn or auto, or run it with "
+            "--in-process"
+        )
 
 
 def choose(asked: StartMethod) -> Choice:
@@ -60,8 +75,8 @@ def choose(asked: StartMethod) -> Choice:
                 "locks that they hold; use start_method forkserver or auto, or run it with --in-process"
             )
         return Choice("fork", "as asked")
-    if asked == "forkserver":
-        return Choice("forkserver", "as asked")
+    if asked != "auto":
+        return Choice(asked, "as asked")
     if threads:
         return Choice("forkserver", f"this process has other threads: {', '.join(threads[:3])}")
     size = process.resident_bytes()
@@ -86,6 +101,8 @@ class TemplateProcess:
         """
         received, _ = self.control.receive()
         message = received or ("failed", "it ended before it was ready")
+        if message[0] == "threads":
+            raise TemplateHasThreads(message[1])
         if message[0] != "ready":
             raise WorkersUnavailable(f"the workers' template process could not get ready: {message[1]}")
 
@@ -152,7 +169,8 @@ class Launch:
         """
         self._settings = settings
         self.choice = choose(settings.start_method)
-        self.spares = SPARES if settings.steps_per_worker == 1 else 0
+        # none of those that each load the code for themselves: they would take the CPUs and the memory of steps
+        self.spares = SPARES if settings.steps_per_worker == 1 and self.choice.method != "spawn" else 0
         self.begun = BegunPage(at_once + self.spares)
         self.ops: Sequence[OpDefinition] = ()
         self._forked: TemplateProcess | None = None
@@ -172,13 +190,26 @@ class Launch:
         """A template in a fresh interpreter, which has loaded the code of these ops.
 
         Raises:
-            WorkersUnavailable: it cannot load them, or their code starts threads.
+            WorkersUnavailable: it cannot load them, or their code starts threads and nothing but forks was asked for.
         """
+        self.ops = ops
+        spawns = self.choice.method == "spawn"
+        try:
+            return self._exec(spawns=spawns)
+        except TemplateHasThreads as error:
+            if self._settings.start_method != "auto":
+                raise
+            self.choice = Choice("spawn", f"importing the steps' code starts threads: {error.threads}")
+            self.spares = 0
+        return self._exec(spawns=True)
+
+    def _exec(self, *, spawns: bool) -> TemplateProcess:
         from executor.workers.exec_template import exec_template
 
-        self.ops = ops
         settings = self._settings
-        started = exec_template(ops, self.begun, settings.steps_per_worker, preload=settings.preload_modules)
+        started = exec_template(
+            self.ops, self.begun, settings.steps_per_worker, preload=settings.preload_modules, spawns=spawns
+        )
         try:
             started.await_ready()
         except BaseException:

@@ -142,8 +142,9 @@ def stat_of(pid: int) -> list[bytes] | None:
 class Usage:
     """CPU time and peak memory of this process, attempt by attempt; the first begins when the process is forked.
 
-    ``ru_maxrss`` is right here because a worker is forked and never exec'd: it starts at the size of the fork, and
-    writing 5 to ``clear_refs`` sets it back to the present size (proc(5)). After an exec it would keep the old value.
+    ``ru_maxrss`` is right in a worker that was forked: it starts at the size of the fork, and writing 5 to
+    ``clear_refs`` sets it back to the present size (proc(5)). After an exec it keeps what the process had before, which
+    is right too where that was a fork of a template that has loaded nothing: no worker is ever smaller.
     """
 
     __slots__ = ("_clear_fd", "_cpu_s")

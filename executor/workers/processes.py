@@ -48,6 +48,9 @@ FORK_AGAIN_S = 0.1
 # A template that dies so many times in a row, with no attempt succeeding between, is not started again.
 RESTARTS = 3
 
+#: Start methods, as the first line of a run names them.
+HOW = {"fork": "forked", "forkserver": "from a fresh template process", "spawn": "each a fresh interpreter"}
+
 
 class ProcessWorkers:
     """Runs attempts in processes that a template forks, ``at_once`` of them. Implements ``Workers``."""
@@ -93,10 +96,14 @@ class ProcessWorkers:
             on_none=self._on_no_worker,
             on_end=self._on_end,
         )
+
+    @property
+    def description(self) -> str:
+        """Which kind of worker this is and why; known for good once ``start`` is over."""
         kinds = {1: "one process per step", None: "persistent workers"}
         kind = kinds.get(self._per_worker, f"a new worker after {self._per_worker} steps")
-        how = "forked" if launch.choice.method == "fork" else "from a fresh template process"
-        self.description = f"{kind}, {how} ({launch.choice.why})"
+        choice = self._launch.choice
+        return f"{kind}, {HOW[choice.method]} ({choice.why})"
 
     # --- what the driver calls ---------------------------------------------------------------------------------------
 

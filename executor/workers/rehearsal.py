@@ -14,6 +14,7 @@ from executor.authoring.ops import op
 from executor.workers import messages
 from executor.workers.child import BEGUN_BYTES, Worker
 from executor.workers.job import WorkerJob
+from executor.workers.runner import StepRunner
 from executor.workers.sockets import stream_pair
 from executor.workers.streams import flush_output, open_log
 
@@ -46,7 +47,8 @@ class Rehearsal:
         os.dup2(0, channel)  # nothing that is opened here shall come to stand there
         job = WorkerJob("", "", {}, os.devnull, os.devnull)
         begun = mmap.mmap(-1, BEGUN_BYTES)
-        self.worker = Worker(job, (rehearsal,), begun, log=None, attempts=1, channel=channel)
+        runner = StepRunner(job, None)
+        self.worker = Worker(job, (rehearsal,), begun, attempts=1, channel=channel, runner=runner)
         self._driver_end, socket = stream_pair()
         self.lane = (socket, open_log(os.devnull))  #: the worker's socket and log
         self._channel = channel

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from executor.authoring.compute import call_op
 from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
+from executor.workers.event_loop import run_async
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
 from executor.workers.job import FAN_IN, LAST_READER
 from executor.workers.own_values import ABSENT, OwnValues
@@ -96,7 +97,7 @@ class StepRunner:
         try:
             try:
                 stop.begin()
-                produced = call_op(op, context, values)
+                produced = call_op(op, context, values, run_async)
             finally:
                 stop.running = False
         except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt of a step are its failure too)

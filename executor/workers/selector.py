@@ -40,9 +40,11 @@ class Selector:
         # epoll counts in milliseconds and would round 0.2 ms down to a busy loop
         timeout = -1.0 if timeout_s is None else 0.0 if timeout_s <= 0 else max(timeout_s, 0.001)
         callbacks = self._callbacks
-        for fd, _ in self._epoll.poll(timeout):
-            callback = callbacks.get(fd)
-            if callback is not None:  # an earlier callback of this round may have removed it
+        ready = [(fd, callbacks.get(fd)) for fd, _ in self._epoll.poll(timeout)]
+        for fd, callback in ready:
+            # an earlier callback of this round may have removed it, and the number may be another descriptor's by now,
+            # of which nothing is known yet: whoever read from it would wait, for ever perhaps
+            if callback is not None and callbacks.get(fd) is callback:
                 callback()
 
     def close(self) -> None:

@@ -25,11 +25,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from executor.workers import hygiene, process
+from executor.workers import hygiene, process, stacks
 from executor.workers.child import LINGER_S, Worker
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
 from executor.workers.rehearsal import TIMES, Rehearsal, forked_child, go_on
+from executor.workers.runner import StepRunner
 from executor.workers.sockets import ControlSocket
 from executor.workers.streams import lane_file, open_log, replace_streams, step_log
 
@@ -73,6 +74,7 @@ class Template:
         self._ops, self._begun, self._attempts = ops, begun, attempts
         self._environ = environ  #: variables that the template was started without, to be put back in workers
         self._pid = os.getpid()
+        self._fork_process = os.fork
         self._workers: dict[int, _Child] = {}  #: by pid
         self._by_pidfd: dict[int, _Child] = {}
         self._orphans: dict[int, tuple[int, list[_Child]]] = {}  #: pidfd -> pid, and the workers that may have left it
@@ -82,6 +84,7 @@ class Template:
         self._due = False  #: whether any worker has a ``kill_at``
         self._lanes: dict[int, tuple[int, int]] = {}  #: number -> socket and log of its workers
         self._unopened: dict[int, OSError] = {}  #: number -> why it is not among them
+        self._stacks = stacks.open_memory()
         #: where a worker finds its socket; what is ours alone stands above, and nothing else does
         self._channel = max(2, *map(int, os.listdir("/proc/self/fd"))) + 1  # noqa: PTH208  (names, not paths)
         self._end_of_fds = self._channel + 1
@@ -198,8 +201,13 @@ class Template:
     def _take_job(self, job: WorkerJob) -> None:
         """What the workers that are forked from here on are told of the run."""
         self._job = job
+        if job.stack_signal:
+            stacks.listen(self._stacks)
+        else:
+            hygiene.close(self._stacks)
+        runner = StepRunner(job, self._log)
         self._worker = Worker(
-            job, self._ops, self._begun, log=self._log, attempts=self._attempts, channel=self._channel
+            job, self._ops, self._begun, attempts=self._attempts, channel=self._channel, runner=runner
         )
         self._worker.on_term = self._on_term
         gc.freeze()  # what is here now stays; collecting it in a worker would copy its pages

@@ -1,19 +1,34 @@
 """Running one op: how its function is called, and how what it gives is sorted to its outputs."""
 
+import asyncio
 import functools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from executor import BadOutput, DefinitionError, In, Nothing, OpDefinition, Out, Output, asset, build_op_context, op
+from executor import (
+    BadOutput,
+    DefinitionError,
+    In,
+    Nothing,
+    OpDefinition,
+    Out,
+    Output,
+    asset,
+    build_op_context,
+    graph,
+    job,
+    op,
+)
 from executor.authoring.compute import call_op
+from executor.workers.event_loop import LoopIsRunning, run_async
 
 TWO = {"rows": Out(), "count": Out()}
 
 
 def run(definition: OpDefinition, **inputs: Any) -> dict[str, Any]:
-    return call_op(definition, build_op_context(), inputs)
+    return call_op(definition, build_op_context(), inputs, run_async)
 
 
 def refused(definition: OpDefinition, **inputs: Any) -> str:
@@ -94,17 +109,12 @@ class TestRefusedFunctions:
         with pytest.raises(DefinitionError, match="3 is not a function"):
             op(3)  # type: ignore[call-overload]  # that is the mistake
 
-    def test_an_async_one(self) -> None:
-        async def fetch() -> None: ...
+    def test_an_async_one_as_the_body_of_a_graph(self) -> None:
+        async def body() -> None: ...
 
-        async def stream() -> Any:
-            yield 1
-
-        for function in (fetch, stream):
-            with pytest.raises(
-                DefinitionError, match=r"an async function cannot be a step in this version; .*asyncio\.run"
-            ):
-                op(function)
+        for decorator in (job, graph):
+            with pytest.raises(DefinitionError, match=r"its body is called once.*the ops in it may be async"):
+                decorator(body)
 
     def test_one_whose_inputs_have_no_names(self) -> None:
         with pytest.raises(DefinitionError, match=r"the parameter \*rows has none"):
@@ -116,6 +126,66 @@ class TestRefusedFunctions:
     def test_one_whose_name_does_not_fit(self, name: Any) -> None:
         with pytest.raises(DefinitionError, match="cannot be the name of an op; use letters, digits and _ only"):
             op(name=name)(lambda: None)
+
+
+class TestAsync:
+    def test_what_a_coroutine_returns_is_the_output(self) -> None:
+        @op
+        async def fetch(a: int) -> int:
+            await asyncio.sleep(0)
+            return a + 1
+
+        @op(out=TWO)
+        async def both() -> tuple[list[int], int]:
+            return [1], 1
+
+        @op
+        async def named() -> Output:
+            return Output(5)
+
+        assert run(fetch, a=1) == {"result": 2}
+        assert run(both) == {"rows": [1], "count": 1}
+        assert run(named) == {"result": 5}
+
+    def test_what_an_async_generator_yields_are_the_outputs(self) -> None:
+        @op(out=TWO)
+        async def stream() -> AsyncIterator[Output]:
+            yield Output(1, "count")
+            await asyncio.sleep(0)
+            yield Output([1], "rows")
+
+        @op(out=TWO)
+        async def half() -> AsyncIterator[Output]:
+            yield Output(1, "count")
+
+        assert run(stream) == {"rows": [1], "count": 1}
+        assert "did not give its output 'rows'" in refused(half)
+
+    def test_a_function_whose_wrapper_is_not_async(self) -> None:
+        def logged(fn: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(fn)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return fn(*args, **kwargs)
+
+            return wrapper
+
+        @op
+        @logged
+        async def fetch(a: int) -> int:
+            return a
+
+        assert run(fetch, a=3) == {"result": 3}
+
+    def test_a_thread_with_a_loop_of_its_own_gets_a_way_out(self) -> None:
+        @op
+        async def fetch() -> int:
+            return 1
+
+        async def cell() -> dict[str, Any]:
+            return run(fetch)
+
+        with pytest.raises(LoopIsRunning, match=r"op 'fetch' is async, and an event loop runs .*job\.execute\(\)"):
+            asyncio.run(cell())
 
 
 class TestOutputs:

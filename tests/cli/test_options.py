@@ -17,7 +17,15 @@ def config_of(*words: str) -> dict[str, Any]:
     @click.command()
     @run_options
     def command(**options: Any) -> None:
-        names = ("max_concurrent", "tag_limits", "per_value_limits", "in_process", "steps_per_worker", "start_method")
+        names = (
+            "max_concurrent",
+            "tag_limits",
+            "per_value_limits",
+            "in_process",
+            "pdb",
+            "steps_per_worker",
+            "start_method",
+        )
         kept.update(run_config(**{name: options[name] for name in names}))
 
     command.main(list(words), standalone_mode=False)
@@ -67,7 +75,7 @@ def test_the_other_options_stand_under_their_names() -> None:
         (("--steps-per-worker", "0"), "neither a whole number above 0 nor 'unlimited'"),
         (("--tag", "team"), "'team' is not KEY=VALUE"),
         (("--max-concurrent", "-1"), "not in the range"),
-        (("--start-method", "spawn"), "is not one of 'auto', 'fork', 'forkserver'"),
+        (("--start-method", "thread"), "is not one of 'auto', 'fork', 'forkserver', 'spawn'"),
         (("--in-process", "--max-concurrent", "2", "--tag-limit", "a:1"), "leave out --max-concurrent, --tag-limit"),
     ],
 )

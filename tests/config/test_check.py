@@ -56,7 +56,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_path() -> None:
     )
     assert found == (
         'unknown key "max_concurent"; did you mean "max_concurrent"?',
-        "start_method: unknown method 'forked'; use one of auto, fork, forkserver; did you mean \"fork\"?",
+        "start_method: unknown method 'forked'; use one of auto, fork, forkserver, spawn; did you mean \"fork\"?",
         "stop_grace_s: -1 is not a number of seconds, 0 or more; it is the time from SIGTERM to SIGKILL, usually 5.0",
         "tag_concurrency_limits[0].limit: 0 is not allowed; write a whole number of steps at once, 1 or more",
         'tag_concurrency_limits[1]: unknown key "kye"; did you mean "key"? (a limit has key, value and limit)',
@@ -158,6 +158,8 @@ def test_limits_stand_in_a_list(value: Any) -> None:
         ("auto", "auto", ()),
         ("fork", "fork", ()),
         ({"forkserver": {}}, "forkserver", ()),
+        ("spawn", "spawn", ()),
+        ({"spawn": {}}, "spawn", ()),
         ({"forkserver": None}, "forkserver", ()),
         ({"forkserver": {"preload_modules": ["numpy", "a.b"]}}, "forkserver", ("numpy", "a.b")),
     ],
@@ -165,12 +167,6 @@ def test_limits_stand_in_a_list(value: Any) -> None:
 def test_a_start_method_is_a_name_or_a_dict_with_it(written: Any, method: str, modules: tuple[str, ...]) -> None:
     settings = executor_settings({"start_method": written})
     assert (settings.start_method, settings.preload_modules) == (method, modules)
-
-
-@pytest.mark.parametrize("written", ["spawn", {"spawn": {}}])
-def test_spawn_is_refused_with_what_to_use_instead(written: Any) -> None:
-    (problem,) = problems({"start_method": written})
-    assert "'spawn' comes in a later version; use 'forkserver'" in problem
 
 
 @pytest.mark.parametrize(

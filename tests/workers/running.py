@@ -21,14 +21,17 @@ KINDS: dict[str, dict[str, Any] | None] = {
     "in-process": None,
     "one-shot-fork": {"start_method": "fork"},
     "one-shot-forkserver": {"start_method": "forkserver"},
+    "one-shot-spawn": {"start_method": "spawn"},
     "three-per-worker-fork": {"start_method": "fork", "steps_per_worker": 3},
     "three-per-worker-forkserver": {"start_method": "forkserver", "steps_per_worker": 3},
+    "three-per-worker-spawn": {"start_method": "spawn", "steps_per_worker": 3},
     "unlimited-fork": {"start_method": "fork", "steps_per_worker": "unlimited"},
     "unlimited-forkserver": {"start_method": "forkserver", "steps_per_worker": "unlimited"},
+    "unlimited-spawn": {"start_method": "spawn", "steps_per_worker": "unlimited"},
 }
 
-#: The kinds with processes that live in different ways; for tests to which the start method is all the same.
-PROCESSES = ["one-shot-fork", "unlimited-fork"]
+#: The kinds with processes that live in different ways; and come to be in two.
+PROCESSES = ["one-shot-fork", "unlimited-fork", "one-shot-spawn"]
 
 #: Ends a wait for what never comes, on any machine. No test says anything by how soon it came.
 PATIENCE_S = 60.0

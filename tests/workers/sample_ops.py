@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import ctypes
 import faulthandler
 import mmap
 import os
 import random
+import select
 import signal
 import stat
 import subprocess
@@ -348,6 +350,26 @@ def cleans_up(context: OpExecutionContext) -> None:
     except StepInterrupted:
         (folder_of(context) / "cleaned").touch()
         raise
+
+
+@op
+async def cleans_up_async(context: OpExecutionContext) -> None:
+    try:
+        os.kill(driver_of(context), signal.SIGINT)
+        await asyncio.sleep(LONG_S)
+    finally:
+        await asyncio.sleep(0)
+        (folder_of(context) / "cleaned").touch()
+
+
+@op
+async def divides_async() -> float:
+    await asyncio.sleep(0)
+    return await deeper(0)
+
+
+async def deeper(number: int) -> float:
+    return 1 / number
 
 
 @op
@@ -716,3 +738,20 @@ def tries_to_read(context: OpExecutionContext) -> str:
 @op
 def sets_variable() -> None:
     os.environ["SEEN_BY_STEPS"] = "set by a step"
+
+
+@op
+def waits_for_a_word(context: OpExecutionContext) -> None:
+    """Says that it is there, and ends when a file called ``word`` has come."""
+
+    def innermost() -> None:
+        tell(context, "here")
+        while not (folder_of(context) / "word").exists():
+            select.select([], [], [], 0.01)
+
+    innermost()
+
+
+@op
+def stops_at_a_breakpoint() -> None:
+    breakpoint()  # noqa: T100  (that is what it is about)

@@ -107,6 +107,13 @@ def test_a_failure_has_the_traceback_of_the_users_frames_alone(kind: str) -> Non
     assert result.status == "failed"
 
 
+def test_a_failure_of_an_async_step_has_no_frames_of_its_event_loop(kind: str) -> None:
+    result = run(ops.divides_async, kind)
+    trace = result.step("divides_async").error.traceback  # type: ignore[union-attr]
+    frames = [line.rpartition(" in ")[2] for line in trace.splitlines() if line.startswith("  File ")]
+    assert frames == ["divides_async", "deeper"]
+
+
 def test_what_cannot_be_pickled_is_named_to_the_attribute(kind: str) -> None:
     kind_of, message = error_of(run(ops.not_picklable, kind), "not_picklable")
     assert kind_of == "not_picklable"
@@ -200,11 +207,12 @@ def test_a_step_that_takes_too_long_is_stopped(kind: str, name: str) -> None:
     assert result.step("one").success
 
 
-def test_a_cancelled_step_may_clean_up(kind: str, tmp_path: Path) -> None:
-    result = run(ops.cleans_up, kind, tags={"folder": tmp_path}, stop_grace_s=PATIENCE_S)
+@pytest.mark.parametrize("name", ["cleans_up", "cleans_up_async"])
+def test_a_cancelled_step_may_clean_up(kind: str, name: str, tmp_path: Path) -> None:
+    result = run(getattr(ops, name), kind, tags={"folder": tmp_path}, stop_grace_s=PATIENCE_S)
     assert (tmp_path / "cleaned").exists()
-    assert result.step("cleans_up").state is StepState.CANCELLED
-    assert error_of(result, "cleans_up")[0] == "cancelled"
+    assert result.step(name).state is StepState.CANCELLED
+    assert error_of(result, name)[0] == "cancelled"
     assert (result.status, result.interrupted) == ("cancelled", True)
 
 

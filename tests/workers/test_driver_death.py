@@ -22,7 +22,14 @@ from executor.scheduler.states import StepState
 #: Read by the census.
 KILLS_DRIVERS = True
 
-KINDS = ["one-shot-fork", "unlimited-fork", "one-shot-forkserver", "unlimited-forkserver"]
+KINDS = [
+    "one-shot-fork",
+    "unlimited-fork",
+    "one-shot-forkserver",
+    "unlimited-forkserver",
+    "one-shot-spawn",
+    "unlimited-spawn",
+]
 
 
 def the_run(home: Path) -> RunFolder:

@@ -222,7 +222,7 @@ def test_how_a_worker_died_is_told_although_its_template_is_late(
 # --- templates -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [*PROCESSES, "one-shot-forkserver", "unlimited-forkserver"])
+@pytest.mark.parametrize("kind", [*PROCESSES, "one-shot-forkserver", "unlimited-forkserver", "unlimited-spawn"])
 def test_a_template_that_is_killed_takes_its_steps_along_and_is_replaced(kind: str, mailbox: Mailbox) -> None:
     templates: list[int] = []
 

@@ -28,7 +28,13 @@ from executor.scheduler.events import (
 from executor.scheduler.states import StepState
 
 KINDS = ["one-shot-fork", "three-per-worker-fork", "unlimited-fork"]
-FRESH_KINDS = ["one-shot-forkserver", "three-per-worker-forkserver", "unlimited-forkserver"]
+FRESH_KINDS = [
+    "one-shot-forkserver",
+    "three-per-worker-forkserver",
+    "unlimited-forkserver",
+    "one-shot-spawn",
+    "unlimited-spawn",
+]
 SHORT, LONG = 100, 10_000
 FRESH = 24  # fewer: each has a fresh interpreter
 DONE = {StepState.SUCCEEDED, StepState.SKIPPED}

@@ -17,7 +17,7 @@ from executor.runs.result import read_result
 from executor.scheduler.events import CancelRequested, StepStarted
 from executor.scheduler.states import StepState
 
-KINDS = ["in-process", "one-shot-fork", "unlimited-fork", "one-shot-forkserver"]
+KINDS = ["in-process", "one-shot-fork", "unlimited-fork", "one-shot-forkserver", "one-shot-spawn"]
 PROCESSES = KINDS[1:]
 
 
