@@ -105,6 +105,7 @@ NO_OPTIONS: Mapping[str, Any] = {
     "tag_limits": (),
     "per_value_limits": (),
     "in_process": False,
+    "pdb": False,
     "steps_per_worker": None,
     "start_method": None,
 }

@@ -65,7 +65,7 @@ DESCRIBED: dict[str, Described] = {
         {"type": ["array", "null"], "items": TAG_LIMIT},
     ),
     "start_method": Described(
-        "`auto`, `fork`, `forkserver`, or `{forkserver: {preload_modules: [...]}}`",
+        "`auto`, `fork`, `forkserver`, `spawn`, or `{forkserver: {preload_modules: [...]}}`",
         "`auto`",
         "how worker processes come to be",
         {
@@ -131,6 +131,18 @@ DESCRIBED: dict[str, Described] = {
         "5.0",
         "seconds from asking a step to stop (SIGTERM) to killing it (SIGKILL)",
         {"type": "number", "minimum": 0},
+    ),
+    "pdb": Described(
+        "`true` or `false`, in `in_process`",
+        "`false`",
+        "where a step fails, enter the debugger at the line that raised; needs a terminal",
+        {"type": "boolean"},
+    ),
+    "stack_signal": Described(
+        "`true` or `false`",
+        "`true`",
+        "processes with steps answer a signal with their Python stack, for `executor stack`",
+        {"type": "boolean"},
     ),
     "step_dependency_config": Described(
         "`{require_upstream_step_success: true}`, or null",

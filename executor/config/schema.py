@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from executor.config.check import IN_PROCESS_SETTINGS
+from executor.config.check import IN_PROCESS_SETTINGS, ONLY_IN_PROCESS_SETTINGS
 from executor.config.described import DESCRIBED
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def run_config_schema(
     """
     definitions: dict[str, Any] = {}
     properties = {name: _setting(name) for name in DESCRIBED}
-    settings: dict[str, Any] = {"type": ["object", "null"], "properties": properties, "additionalProperties": foreign}
+    of_workers = {name: schema for name, schema in properties.items() if name not in ONLY_IN_PROCESS_SETTINGS}
+    settings: dict[str, Any] = {"type": ["object", "null"], "properties": of_workers, "additionalProperties": foreign}
     in_process: dict[str, Any] = {
         "type": ["object", "null"],
         "properties": {name: schema for name, schema in properties.items() if name in IN_PROCESS_SETTINGS},
