@@ -5,6 +5,7 @@ from __future__ import annotations
 import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
@@ -18,7 +19,7 @@ from executor.workers.streams import flush_output
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from executor.authoring.context import OpExecutionContext
@@ -42,10 +43,11 @@ def plain(value: StoredValue) -> PlainValue:
 class Stop:
     """Whether the attempt that is running was asked to stop."""
 
-    __slots__ = ("asked", "polled", "running")
+    __slots__ = ("asked", "interrupt", "polled", "running")
 
     def __init__(self) -> None:
         self.asked = self.polled = self.running = False
+        self.interrupt: Callable[[], None] | None = None  #: of an ``async`` step: cancels it
 
     def begin(self) -> None:
         """The step's own code begins, unless it was asked to stop already."""
@@ -64,7 +66,9 @@ class Stop:
         self.asked = True
         if self.running and not self.polled:
             self.running = False  # interrupts once: what the step does to clean up is not cut short
-            raise StepInterrupted
+            if self.interrupt is None:
+                raise StepInterrupted
+            self.interrupt()
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
@@ -78,12 +82,13 @@ def end_fork(error: BaseException | None) -> NoReturn:
 class StepRunner:
     """Runs one attempt after another in the process that it is made in; shared by all kinds of worker."""
 
-    __slots__ = ("_job", "_log", "_own", "error", "stop")
+    __slots__ = ("_job", "_log", "_own", "_run_async", "error", "stop")
 
     def __init__(self, job: WorkerJob, log: logging.Logger | None) -> None:
         self._own = OwnValues()
         self._job, self._log = job, log  #: log: None when no step takes a context
         self.stop = Stop()
+        self._run_async = partial(run_async, self.stop)
         self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
 
     def run(self, op: OpDefinition, task: Task) -> Produced | StepError:
@@ -97,7 +102,7 @@ class StepRunner:
         try:
             try:
                 stop.begin()
-                produced = call_op(op, context, values, run_async)
+                produced = call_op(op, context, values, self._run_async)
             finally:
                 stop.running = False
         except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt of a step are its failure too)

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,12 +24,13 @@ from executor import (
 )
 from executor.authoring.compute import call_op
 from executor.workers.event_loop import LoopIsRunning, run_async
+from executor.workers.runner import Stop
 
 TWO = {"rows": Out(), "count": Out()}
 
 
 def run(definition: OpDefinition, **inputs: Any) -> dict[str, Any]:
-    return call_op(definition, build_op_context(), inputs, run_async)
+    return call_op(definition, build_op_context(), inputs, partial(run_async, Stop()))
 
 
 def refused(definition: OpDefinition, **inputs: Any) -> str:
