@@ -88,6 +88,20 @@ MUTANTS = [
         test=IN_CLIENT + "test_the_death_of_a_run_is_heard_by_who_waits_for_it",
     ),
     SuiteMutant(
+        says="a process that outlived its run is listened for only by those who wait for its pools at that moment",
+        breaks="I11 I17",
+        edits=_edit(
+            LEDGER + "client",
+            "self._deaths.watch_orphans(outcome.orphans, now)",
+            (
+                "self._deaths.watch_orphans(\n                [orphan for orphan in outcome.orphans "
+                "if not self._pools(self._waiting).isdisjoint(orphan.pools)], now)"
+            ),
+        ),
+        test=IN_CLIENT + "test_a_process_that_outlived_its_run_while_its_pool_was_not_waited_for_is_heard_by_who_waits_"
+        "for_it_again",
+    ),
+    SuiteMutant(
         says="the whole ledger is read for each claim",
         breaks="I15 I33",
         edits=_edit(
