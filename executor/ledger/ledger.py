@@ -284,14 +284,19 @@ class Ledger:
             freeing.settle()
         return Freed(tuple(freeing.freed), tuple(alive))
 
-    def take_away(self, claims: Iterable[int]) -> list[int]:
-        """Remove these claims, whatever their owners do; those that were still there.
+    def take_away(self, held: Iterable[Lease], waiting: Iterable[int] = ()) -> list[int]:
+        """Remove claims of owners that may live: the numbers of those that were there.
 
-        The caller has stopped what worked on them. An owner that lives finds them gone.
+        Args:
+            held: the caller has stopped what worked on them; one that was granted anew since then stays.
+            waiting: claims that wait; one that was granted meanwhile stays.
+
+        An owner that lives finds them gone, and its tokens stale.
         """
         with self.database.transaction() as transaction:
             taking = self._round(transaction, None)
-            found = [seq for claim in claims for seq in taking.remove("seq = ?", claim)]
+            found = [seq for lease in held for seq in taking.remove("seq = ? AND token = ?", *lease)]
+            found += [seq for claim in waiting for seq in taking.remove("seq = ? AND state <> 'granted'", claim)]
             taking.settle()
         return found
 

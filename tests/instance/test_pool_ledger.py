@@ -277,6 +277,27 @@ def test_a_claim_that_waits_can_be_taken_away_by_force(instance: Instance, ledge
         assert (ledger.pool("db").held, ledger.pool("db").waiting) == (1, 0)
 
 
+def test_a_step_that_was_granted_its_slots_and_has_not_begun_is_left_alone_by_force(
+    instance: Instance, ledger: PoolLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker looks at its owner when it begins, not at its claim, so the limit would be exceeded then."""
+    from executor.instance import stopping
+    from executor.ledger.ledger import Ledger
+    from executor.ledger.requests import Changes, Request
+
+    monkeypatch.setattr(stopping, "BEGIN_WAIT_S", 0.1)
+    ledger.set_limit("db", 1)
+    folder = instance.home / "runs" / RUN_A
+    folder.mkdir(parents=True)
+    with Ledger(instance.home) as opened:
+        owner = opened.register(RUN_A, folder)
+        opened.exchange(owner, Changes(request=[Request(step="load", attempt=1, needs=(("db", 1),))]), told=0)
+        with pytest.raises(UsageError, match=f"step 'load' of run {RUN_A[:8]} holds its slots and no process works on"):
+            ledger.free(RUN_A, "load", force=True)
+        assert ledger.pool("db").held == 1
+        opened.unregister(owner)
+
+
 def test_a_pid_that_belongs_to_another_process_now_is_never_signalled(
     instance: Instance, ledger: PoolLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -297,6 +297,15 @@ def test_a_lease_that_was_taken_away_can_neither_be_released_nor_published(ledge
     assert ledger.exchange(owner, Changes(park=[lease]), told=0).lost == [lease]
 
 
+def test_what_was_granted_since_it_was_looked_at_is_not_taken_away(ledger: Ledger, owner: Owner) -> None:
+    (first,) = ask(ledger, owner).granted
+    again = ledger.exchange(owner, Changes(park=[first], resume=[first.claim]), told=first.token)
+    (second,) = again.granted
+    assert ledger.take_away([first], [first.claim]) == []
+    assert ledger.is_held(second)
+    assert ledger.take_away([second]) == [second.claim]
+
+
 def test_free_takes_from_the_dead_what_they_held(home: Path, ledger: Ledger) -> None:
     dead_owner(home, asks=2)
     freed = ledger.free("r3")
