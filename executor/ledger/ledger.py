@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from executor.database.crash_points import crash_point
+from executor.database.errors import DatabaseLost
 from executor.database.ledger_schema import LEDGER
 from executor.database.sqlite import LOCK_TIMEOUT_S, Database
 from executor.errors import ExecutorError
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from executor.ledger.waiting import Wait
 
 LEDGER_FILE = "ledger.db"
+
+# Who cannot be written down, since the disk is full, closes its lock file right after it has let go of the ledger's.
+GIVES_UP_S = 0.1
 
 
 class OwnerLost(ExecutorError):
@@ -159,8 +163,26 @@ class Ledger:
             clearing.reap(owner)
         for name in os.listdir(self.home / "own"):  # noqa: PTH208  (names are all that is needed)
             stray = name.removesuffix(".lock")
-            if stray not in owners and not liveness.owner_is_alive(self.home, stray):
-                clearing.forget_owner(stray)
+            if stray in owners:
+                continue
+            # Owners come and go under the ledger's lock, which we hold, so a living one must be known.
+            if self._stays_alive(stray):
+                raise DatabaseLost(
+                    f"{self.database.path} knows nothing of the run with the lock file own/{name}, which lives: it was "
+                    "replaced by an older copy or by another file, and would give away slots that are in use. Let the "
+                    f"runs on this machine end, or end them; then remove {LEDGER_FILE}* in {self.home}, and set your "
+                    "limits again"
+                )
+            clearing.forget_owner(stray)
+
+    def _stays_alive(self, stray: str) -> bool:
+        """Whether an unknown owner lives, and is not one that could not be written down and gives up right now."""
+        end = time.monotonic() + GIVES_UP_S
+        while liveness.owner_is_alive(self.home, stray):
+            if time.monotonic() >= end:
+                return True
+            time.sleep(GIVES_UP_S / 10)
+        return False
 
     # --- claims ------------------------------------------------------------------------------------------------------
 

@@ -484,6 +484,32 @@ def test_an_emptied_ledger_is_not_filled_anew_while_a_run_lives(home: Path, ledg
         ledger.unregister(owner)
 
 
+def test_an_older_copy_of_the_ledger_gives_nothing_away_while_a_run_lives_that_it_does_not_know(home: Path) -> None:
+    Ledger(home).close()
+    copy = (home / "ledger.db").read_bytes()
+    told, end = os.pipe(), os.pipe()
+
+    def live() -> None:
+        os.close(end[1])
+        owner = Ledger(home).register("r1", home / "runs" / "r1")
+        os.write(told[1], owner.id.encode())
+        os.read(end[0], 1)
+        os._exit(0)
+
+    pid = fork(live)
+    owner = os.read(told[0], 100).decode()
+    remove(home)
+    (home / "ledger.db").write_bytes(copy)
+    with Ledger(home) as ledger:
+        with pytest.raises(DatabaseLost, match=f"knows nothing of the run with the lock file own/{owner}.lock"):
+            ledger.register("r2", home / "runs" / "r2")
+        for fd in (*told, *end):
+            os.close(fd)
+        assert wait(pid) == 0
+        ledger.unregister(ledger.register("r2", home / "runs" / "r2"))
+        assert list((home / "own").iterdir()) == []
+
+
 def test_numbers_and_tokens_never_come_twice_also_when_the_ledger_is_made_anew(home: Path) -> None:
     last = 0
     for _ in range(3):

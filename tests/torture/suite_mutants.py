@@ -179,6 +179,12 @@ MUTANTS = [
         test=IN_LEDGER + "test_a_ledger_that_was_deleted_is_not_made_anew_while_a_run_lives",
     ),
     SuiteMutant(
+        says="an older copy of the ledger is used under running work",
+        breaks="I37",
+        edits=_edit(LEDGER + "ledger", "            if self._stays_alive(stray):\n", "            if False:\n"),
+        test=IN_LEDGER + "test_an_older_copy_of_the_ledger_gives_nothing_away_while_a_run_lives_that_it_does_not_know",
+    ),
+    SuiteMutant(
         says="whether an owner lives is asked of its pid",
         breaks="I41",
         edits=_edit(
