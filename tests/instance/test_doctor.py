@@ -302,6 +302,17 @@ def test_looking_changes_no_byte_of_the_ledger(home: Path) -> None:
     assert [(home / name).read_bytes() for name in files] == before
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_log_that_was_removed_under_running_work_is_a_problem_with_a_sentence(home: Path) -> None:
+    """Whatever SQLite meets first: that a page is not there, or that it is not what it should be."""
+    Instance.get(home).ledger.set_limit("db", 1)
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}):
+        (home / "ledger.db-wal").unlink()
+        found = [finding for finding in examine(home) if finding.is_problem]
+    assert found
+    assert not any("Make room" in finding.text for finding in found)
+
+
 def test_a_run_that_is_stopped_lives(home: Path) -> None:
     with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
         os.kill(run.pid, signal.SIGSTOP)
