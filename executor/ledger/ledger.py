@@ -27,7 +27,7 @@ from executor.ledger.waiting import waiting_for
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from executor.database.sqlite import Transaction
@@ -346,8 +346,12 @@ class Ledger:
         """Delete what ``set_limit`` has set: the configuration file's limit or the default is in force again."""
         self._set_limit(pool, None)
 
-    def configure(self, limits: Mapping[str, int], default_limit: int | None) -> None:
+    def configure(
+        self, limits: Mapping[str, int], default_limit: int | None, *, if_still: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Put the limits of the configuration file in force; what a command has set still comes first.
+
+        ``if_still`` is asked under the ledger's lock; if it says no, nothing is changed, and this is False.
 
         Raises:
             ValueError: a name with a blank, or a limit below 0.
@@ -358,10 +362,19 @@ class Ledger:
         if default_limit is not None:
             pools.check_limit("(default)", default_limit)
         with self.database.transaction() as transaction:
+            if not if_still():
+                return False
             change = self._round(transaction, None)
             change.touch(pools.set_configured(transaction.execute, limits, default_limit))
             change.reload_default()
             change.settle()
+        return True
+
+    def born(self) -> str:
+        """What tells this ledger from one that was there before, or comes after it."""
+        with self.database.explained():
+            (born,) = self.database.execute("SELECT born FROM about").fetchone()
+        return str(born)
 
     def limit(self, pool: str) -> PoolLimit:
         """The limit of a pool that is in force now, and where it comes from."""

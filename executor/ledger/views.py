@@ -160,6 +160,11 @@ class LedgerView:
         (default,) = self._reader.execute("SELECT default_limit FROM about").fetchone()
         return None if default is None else int(default)
 
+    def born(self) -> str:
+        """What tells this ledger from one that was there before, or comes after it."""
+        (born,) = self._reader.execute("SELECT born FROM about").fetchone()
+        return str(born)
+
     def owners(self) -> list[OwnerView]:
         """Every run that is an owner, the oldest first; one whose driver has died stays until somebody clears up."""
         rows = self._reader.execute(
