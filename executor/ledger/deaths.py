@@ -92,6 +92,9 @@ class DeathWatch:
         Whatever pools they hold: what the run waits for may be another one later, and nobody names them again then.
         """
         for orphan in orphans:
+            if not orphan.files:  # they were removed, so nobody gives notice of them
+                self.hears_all = False
+                continue
             claims = self._orphans.setdefault(orphan.owner, {})
             if orphan.claim in claims:
                 continue

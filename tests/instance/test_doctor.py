@@ -303,6 +303,28 @@ def test_looking_changes_no_byte_of_the_ledger(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("how", ["deleted", "emptied"])
+def test_a_ledger_that_was_deleted_or_emptied_under_running_work_is_a_problem(home: Path, how: str) -> None:
+    Instance.get(home).ledger.set_limit("db", 1)
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}):
+        if how == "deleted":
+            for path in home.glob("ledger.db*"):
+                path.unlink()
+        else:
+            os.truncate(home / "ledger.db", 0)
+        (found,) = [finding for finding in examine(home) if finding.is_problem]
+    assert "is gone (deleted or emptied), and the run with the lock file own/" in found.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_lives_and_has_lost_its_lock_file_is_not_said_to_have_died(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        (home / "own" / f"{run.owner}.lock").unlink()
+        (found,) = [finding for finding in examine(home) if finding.name in {"locks", "owners"} and finding.is_problem]
+    assert f"run {RUN_A[:8]} (pid {run.pid}) lives, and its lock file own/{run.owner}.lock was removed" in found.text
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_log_that_was_removed_under_running_work_is_a_problem_with_a_sentence(home: Path) -> None:
     """Whatever SQLite meets first: that a page is not there, or that it is not what it should be."""
     Instance.get(home).ledger.set_limit("db", 1)

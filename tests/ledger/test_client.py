@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -380,6 +381,20 @@ def test_a_process_that_outlived_its_run_keeps_the_slots_and_its_end_is_heard(mi
     mine._safety_at = float("inf")  # so that nothing but a notice can help
     theirs.end("a")
     assert len(wait_for_news(mine)) == 1
+
+
+def test_a_process_that_outlived_its_run_and_whose_folder_was_removed_keeps_the_slots(
+    mine: LedgerClient, home: Path
+) -> None:
+    theirs = Outliving(home, "a")
+    theirs.kill_driver()
+    shutil.rmtree(home / "runs" / "killed")
+    ask(mine)
+    assert leases(mine) == []
+    assert mine.waiting
+    theirs.end("a")
+    assert len(wait_for_news(mine)) == 1  # at the look once a second: nobody gives notice of a file without a name
+    assert mine.saved_by_timer == 0
 
 
 def hear_of_the_death(client: LedgerClient) -> None:
