@@ -12,11 +12,14 @@ from executor.cli.text import run_text, since_text, slots_text, table
 from executor.errors import UsageError, did_you_mean
 from executor.instance.instance import Instance
 from executor.instance.pool_ledger import pool_in
+from executor.ledger.liveness import owner_is_alive
 from executor.runs.home import find_run
 from executor.runs.leftovers import processes_of_claims
 from executor.runs.report import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from executor.ledger.ledger import Freed
     from executor.ledger.views import ClaimView, LedgerView, PoolView, WaitView
 
@@ -299,14 +302,23 @@ def free(run: str, step: str | None, force: bool, as_json: bool) -> int:
         click.echo(_freed_text(whole, claims, freed), nl=bool(freed.claims or freed.stopped or not freed.alive))
     if freed.alive:
         first = claims.get(freed.alive[0])
-        whom = f"process {first.pid}, which drives it, lives" if first is not None else "it lives"
+        whom = _living_text(instance.home, first) if first is not None else "it lives"
         words = " ".join(filter(None, [run_text(whole), step]))
         raise UsageError(
             f"{len(freed.alive)} claim{'s' if len(freed.alive) > 1 else ''} of run {run_text(whole)} not freed: "
-            f"{whom}, or a process of the step does; to stop that and free them then: "
+            f"{whom}; to stop that and free them then: "
             f"executor instance concurrency free {words} --force"
         )
     return OK
+
+
+def _living_text(home: Path, claim: ClaimView) -> str:
+    """What lives of a claim: its driver, or what outlived it."""
+    if owner_is_alive(home, claim.owner):
+        return f"process {claim.pid}, which drives it, lives, or a process of the step does"
+    pids = " ".join(str(process.pid) for process in processes_of_claims(claim.folder, [claim.claim]))
+    who = f"process {pids}" if pids else "a process that cannot be seen from here"
+    return f"its driver died, and {who} of step {printable(claim.step)} lives"
 
 
 def _find_run(instance: Instance, view: LedgerView, name: str) -> str:

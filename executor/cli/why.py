@@ -53,7 +53,9 @@ def why(run: str, step: str | None, as_json: bool) -> int:
 
 def _lines(told: RunWhy) -> list[str]:
     counts = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in told.counts.items() if count)
-    head = f"run {run_text(told.run_id)} of job {printable(told.job)}, {told.status} after {seconds_text(told.at_s)}"
+    # When a driver died is not known, but that it was later than what it last wrote.
+    when = "last heard of after" if told.status == "interrupted" else "after"
+    head = f"run {run_text(told.run_id)} of job {printable(told.job)}, {told.status} {when} {seconds_text(told.at_s)}"
     lines = [f"{head}: {counts}"]
     for step in told.steps.values():
         lines.append(printable(f"{step.key}  {step.text}"))

@@ -310,45 +310,61 @@ class Reader:
         DatabaseUnusable: there is no such file, or it cannot be read.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, descriptors: Descriptors) -> None:
-        self._path, self._schema = path, schema
-        self._lock = FileLock(path.with_suffix(".lock"), descriptors)
+    def __init__(
+        self, path: Path, schema: Schema, *, descriptors: Descriptors, timeout_s: float = LOCK_TIMEOUT_S
+    ) -> None:
+        self._path, self._schema, self._descriptors, self._timeout_s = path, schema, descriptors, timeout_s
 
     def __enter__(self) -> Self:
         path = self._path
-        self._lock.acquire(LOCK_TIMEOUT_S, shared=True)
+        self._lock = FileLock(path.with_suffix(".lock"), self._descriptors)
         try:
-            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            self._lock.acquire(self._timeout_s, shared=True)
             try:
-                _discipline(self._connection)
-                if version_of(self._connection, self._schema, str(path)) != self._schema.version:
-                    raise DatabaseUnusable(f"{path} has never been used by this version of executor; start a run first")
-                self._connection.execute("BEGIN")
-            except BaseException:
-                self._connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise _explain(error, path) from error
-        finally:
-            self._lock.release()
+                self._connection = self._open()
+            finally:
+                self._lock.release()
+        except BaseException as error:
+            self._lock.close()
+            if isinstance(error, sqlite3.Error):
+                raise _explain(error, path) from error
+            raise
         _connections.add(self._connection)
         return self
 
+    def _open(self) -> sqlite3.Connection:
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            _discipline(connection)
+            if version_of(connection, self._schema, str(self._path)) != self._schema.version:
+                raise DatabaseUnusable(
+                    f"{self._path} has never been used by this version of executor; start a run first"
+                )
+            connection.execute("BEGIN")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def execute(self, statement: str, values: tuple[object, ...] | dict[str, object] = ()) -> sqlite3.Cursor:
-        """The rows of a SELECT."""
+        """The rows of a SELECT. What goes wrong while they are fetched is explained at the end of the block."""
         try:
             return self._connection.execute(statement, values)
         except sqlite3.Error as error:
             raise _explain(error, self._path) from error
 
-    def __exit__(self, *_: object) -> None:
-        self._lock.acquire(LOCK_TIMEOUT_S, shared=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
+            self._lock.acquire(self._timeout_s, shared=True)
             self._connection.close()
         finally:
             _connections.discard(self._connection)
-            self._lock.release()
             self._lock.close()
+        if isinstance(error, sqlite3.Error) and (explained := _explain(error, self._path)) is not error:
+            raise explained from error
 
 
 def _discipline(connection: sqlite3.Connection) -> None:
@@ -365,6 +381,12 @@ def _discipline(connection: sqlite3.Connection) -> None:
 
 def _explain(error: sqlite3.Error, path: Path) -> Exception:
     name: Any = getattr(error, "sqlite_errorname", "") or ""
+    if name == "SQLITE_IOERR_SHORT_READ":
+        return DatabaseLost(
+            f"{path} ends before what should stand in it ({error}): its log, {path.name}-wal, was removed, or the file "
+            "was truncated, while it was in use. When no run is alive on this machine, remove "
+            f"{path.name}* in {path.parent}, and the next run makes a new one"
+        )
     if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
         return DatabaseFull(
             f"{path} cannot be written ({error}); nothing was changed. Make room on that disk, or see why it fails; "

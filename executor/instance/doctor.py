@@ -13,6 +13,7 @@ from executor.database.place import file_system_of, is_remote
 from executor.database.sqlite import sqlite_version
 from executor.errors import ConfigError, ExecutorError, UnmetRequirement
 from executor.instance.trial import try_folder
+from executor.ledger.folders import refuse_to_make_under_running_work
 from executor.ledger.ledger import LEDGER_FILE
 from executor.ledger.proof import Finding, prove
 from executor.ledger.views import LedgerView
@@ -114,10 +115,12 @@ def _settings(home: Path) -> Iterator[Finding]:
 
 
 def _ledger(home: Path) -> Iterator[Finding]:
-    if not (home / LEDGER_FILE).exists():
-        yield Finding(name="ledger", level="ok", text="there is no ledger yet; the first run makes it")
-        return
+    path = home / LEDGER_FILE
     try:
+        if not path.exists() or not path.stat().st_size:
+            refuse_to_make_under_running_work(home)
+            yield Finding(name="ledger", level="ok", text="there is no ledger yet; the first run makes it")
+            return
         found = _look(home)
         if any(finding.is_problem for finding in found):
             time.sleep(SECOND_LOOK_S)  # a death, or a grant, may have been on its way to be noticed

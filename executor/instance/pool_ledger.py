@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from executor.config.instance_file import settings_file
 from executor.errors import UsageError
 from executor.instance.stopping import stop_run, stop_step
-from executor.ledger.configured import apply_settings
+from executor.ledger.configured import apply_settings, settings_stamp
 from executor.ledger.ledger import LEDGER_FILE, Ledger
 from executor.ledger.pools import check_pool_name
 from executor.ledger.views import LedgerView, PoolView
@@ -32,7 +30,8 @@ class PoolLedger:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._applied: tuple[object, ...] | None = None  #: the settings file that this object has put in force
+        #: the settings file that this object has put in force, and the ledger in which
+        self._applied: tuple[object, ...] | None = None
 
     # --- limits ------------------------------------------------------------------------------------------------------
 
@@ -158,15 +157,22 @@ class PoolLedger:
 
     def _apply(self, ledger: Ledger | None = None) -> None:
         """Put the settings file in force, unless this object has done so since it was changed."""
-        stamp = _stamp(settings_file(self._home))
-        if stamp == self._applied:
-            return
+        stamp = settings_stamp(self._home)
         if ledger is None:
+            if self._applied == (stamp, self._born()):
+                return
             with Ledger(self._home) as opened:
-                apply_settings(opened)
-        else:
+                self._apply(opened)
+        elif self._applied != (stamp, ledger.born()):
             apply_settings(ledger)
-        self._applied = stamp
+            self._applied = stamp, ledger.born()
+
+    def _born(self) -> str | None:
+        """Which ledger it is that is there now; None: there is none."""
+        if self._applied is None or not (self._home / LEDGER_FILE).exists():
+            return None
+        with LedgerView(self._home) as view:
+            return view.born()
 
 
 def pool_in(view: LedgerView, name: str) -> PoolView:
@@ -184,14 +190,3 @@ def pool_in(view: LedgerView, name: str) -> PoolView:
         return found
     limit = view.limit(name)
     return PoolView(name=name, limit=limit.limit, source=limit.source, held=0, claims=0, waiting=0, parked=0)
-
-
-def _stamp(path: Path | None) -> tuple[object, ...]:
-    """Something that changes with the file."""
-    if path is None:
-        return ()
-    try:
-        found = os.stat(path)  # noqa: PTH116  (one call, and nothing else of it)
-    except FileNotFoundError:
-        return ()
-    return str(path), found.st_ino, found.st_mtime_ns, found.st_size

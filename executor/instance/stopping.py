@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from executor.errors import UsageError
 from executor.ledger import liveness
 from executor.ledger.ledger import Freed
+from executor.ledger.requests import Lease
 from executor.ledger.views import LedgerView
 from executor.runs.leftovers import processes_of_claims
 
@@ -34,6 +35,9 @@ STEP_GRACE_S = 5.0
 # After SIGKILL only the kernel is left to be waited for. A driver hears of a worker's end within milliseconds.
 KILLED_WAIT_S = 5.0
 RELEASE_WAIT_S = 2.0
+
+# A worker takes its step's lock within milliseconds after the grant.
+BEGIN_WAIT_S = 5.0
 
 # How often locks are looked at meanwhile; a person waits for it.
 LOOK_EVERY_S = 0.02
@@ -87,11 +91,13 @@ def stop_step(ledger: Ledger, run: str, step: str) -> Stopped:
     """Stop the processes of one step, and take away what it holds and waits for. Its run goes on.
 
     Raises:
-        UsageError: the step runs inside of its driver's process, or a process could not be stopped.
+        UsageError: the step runs inside of its driver's process, a process could not be stopped, or the step is about
+            to begin and does not; nothing was taken away then.
     """
     with LedgerView(ledger.home) as view:
         claims = [claim for claim in view.claims_of(run) if claim.step == step]
-    held = [claim for claim in claims if claim.state == "granted"]
+    held = [claim for claim in claims if claim.token is not None]
+    _refuse_not_begun(ledger, held)
     pids: list[int] = []
     for folder in sorted({claim.folder for claim in held}):
         _refuse_inside_driver(folder, held)
@@ -99,8 +105,41 @@ def stop_step(ledger: Ledger, run: str, step: str) -> Stopped:
     # Its driver gives back what it held as soon as it hears of the end; a driver that is stopped does not.
     numbers = [claim.claim for claim in held]
     _wait(lambda: not _claims_left(ledger, numbers), RELEASE_WAIT_S)
-    ledger.take_away(claim.claim for claim in claims)
+    ledger.take_away(
+        [Lease(claim.claim, claim.token) for claim in held if claim.token is not None],
+        [claim.claim for claim in claims if claim.token is None],
+    )
+    left = set(_claims_left(ledger, [claim.claim for claim in claims]))
+    if left:
+        raise UsageError(f"step {step!r} of run {run[:8]} has been granted its slots only now; try again")
     return Stopped(tuple(pids), tuple(claim.claim for claim in claims))
+
+
+def _refuse_not_begun(ledger: Ledger, held: list[ClaimView]) -> None:
+    """Pass when a process works on each of these claims that is still held, or none can begin to any more.
+
+    A worker that has yet to take its step's lock looks at its owner then and not at its claim: it would begin with
+    slots that are somebody else's by then.
+    """
+
+    def not_begun() -> list[ClaimView]:
+        return [
+            claim
+            for claim in held
+            if claim.token is not None
+            and ledger.is_held(Lease(claim.claim, claim.token))
+            and liveness.owner_is_alive(ledger.home, claim.owner)
+            and not liveness.live_steps(claim.folder, [claim.claim])
+        ]
+
+    if not _wait(lambda: not not_begun(), BEGIN_WAIT_S):
+        claim = held[0]
+        raise UsageError(
+            f"step {claim.step!r} of run {claim.run[:8]} holds its slots and no process works on it yet, or any more, "
+            f"so there is nothing to stop, and a process that begins later would exceed the limit. If process "
+            f"{claim.pid}, which drives the run, or one of its children is stopped: kill -CONT; to stop the whole run: "
+            f"executor instance concurrency free {claim.run[:8]} --force"
+        )
 
 
 def _claims_left(ledger: Ledger, claims: Iterable[int]) -> list[int]:

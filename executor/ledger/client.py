@@ -382,7 +382,7 @@ class LedgerClient:
         for number in withdrawn:
             self._by_number.pop(number, None)
         if self._deaths is not None and outcome.orphans:
-            self._orders.reap |= self._deaths.watch_orphans(outcome.orphans, self._pools(self._waiting), now)
+            self._orders.reap |= self._deaths.watch_orphans(outcome.orphans, now)
         if self._waiting and self._safety_at is None:
             self._safety_at = now + SAFETY_S
 

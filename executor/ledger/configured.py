@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from executor.config.instance_file import read_instance_settings
+from executor.config.instance_file import read_instance_settings, settings_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from executor.config.instance_file import InstanceSettings
     from executor.ledger.ledger import Ledger
 
@@ -20,6 +23,22 @@ def apply_settings(ledger: Ledger) -> InstanceSettings:
     Raises:
         ConfigError: the file has mistakes; nothing was changed.
     """
-    settings = read_instance_settings(ledger.home)
-    ledger.configure(settings.pools.limits, settings.pools.default_limit)
-    return settings
+    while True:
+        stamp = settings_stamp(ledger.home)
+        settings = read_instance_settings(ledger.home)
+        pools = settings.pools
+        # Whoever had to wait for the lock may have read what is older than what is in force by now.
+        if ledger.configure(pools.limits, pools.default_limit, if_still=lambda: settings_stamp(ledger.home) == stamp):  # noqa: B023  (called at once)
+            return settings
+
+
+def settings_stamp(home: Path) -> tuple[object, ...]:
+    """Something that changes with the settings file of a home folder."""
+    path = settings_file(home)
+    if path is None:
+        return ()
+    try:
+        found = os.stat(path)  # noqa: PTH116  (one call, and nothing else of it)
+    except FileNotFoundError:
+        return ()
+    return str(path), found.st_ino, found.st_mtime_ns, found.st_size

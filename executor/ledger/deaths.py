@@ -86,11 +86,17 @@ class DeathWatch:
         self.notices(now)
         return self.look_again(now)
 
-    def watch_orphans(self, orphans: Iterable[Orphan], pools: set[str], now: float) -> set[str]:
-        """Listen for the end of those that hold any of ``pools``; the owners of some that have ended meanwhile."""
+    def watch_orphans(self, orphans: Iterable[Orphan], now: float) -> set[str]:
+        """Listen for the end of all of these; the owners of some that have ended meanwhile.
+
+        Whatever pools they hold: what the run waits for may be another one later, and nobody names them again then.
+        """
         for orphan in orphans:
+            if not orphan.files:  # they were removed, so nobody gives notice of them
+                self.hears_all = False
+                continue
             claims = self._orphans.setdefault(orphan.owner, {})
-            if orphan.claim in claims or pools.isdisjoint(orphan.pools):
+            if orphan.claim in claims:
                 continue
             claims[orphan.claim] = orphan.files
             for path in orphan.files:

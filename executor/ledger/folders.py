@@ -46,7 +46,11 @@ def refuse_to_make_under_running_work(home: Path) -> None:
 
 
 def _running_work(home: Path) -> str | None:
-    for name in sorted(os.listdir(home / "own")):  # noqa: PTH208  (names are all that is needed)
+    try:
+        owners = os.listdir(home / "own")  # noqa: PTH208  (names are all that is needed)
+    except FileNotFoundError:
+        owners = []
+    for name in sorted(owners):
         owner = name.removesuffix(".lock")
         if liveness.owner_is_alive(home, owner):
             return f"the run with the lock file own/{name}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from executor.database.crash_points import crash_point
+from executor.database.errors import DatabaseLost
 from executor.database.ledger_schema import LEDGER
 from executor.database.sqlite import LOCK_TIMEOUT_S, Database
 from executor.errors import ExecutorError
@@ -26,7 +27,7 @@ from executor.ledger.waiting import waiting_for
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from executor.database.sqlite import Transaction
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from executor.ledger.waiting import Wait
 
 LEDGER_FILE = "ledger.db"
+
+# Who cannot be written down, since the disk is full, closes its lock file right after it has let go of the ledger's.
+GIVES_UP_S = 0.1
 
 
 class OwnerLost(ExecutorError):
@@ -159,8 +163,26 @@ class Ledger:
             clearing.reap(owner)
         for name in os.listdir(self.home / "own"):  # noqa: PTH208  (names are all that is needed)
             stray = name.removesuffix(".lock")
-            if stray not in owners and not liveness.owner_is_alive(self.home, stray):
-                clearing.forget_owner(stray)
+            if stray in owners:
+                continue
+            # Owners come and go under the ledger's lock, which we hold, so a living one must be known.
+            if self._stays_alive(stray):
+                raise DatabaseLost(
+                    f"{self.database.path} knows nothing of the run with the lock file own/{name}, which lives: it was "
+                    "replaced by an older copy or by another file, and would give away slots that are in use. Let the "
+                    f"runs on this machine end, or end them; then remove {LEDGER_FILE}* in {self.home}, and set your "
+                    "limits again"
+                )
+            clearing.forget_owner(stray)
+
+    def _stays_alive(self, stray: str) -> bool:
+        """Whether an unknown owner lives, and is not one that could not be written down and gives up right now."""
+        end = time.monotonic() + GIVES_UP_S
+        while liveness.owner_is_alive(self.home, stray):
+            if time.monotonic() >= end:
+                return True
+            time.sleep(GIVES_UP_S / 10)
+        return False
 
     # --- claims ------------------------------------------------------------------------------------------------------
 
@@ -284,14 +306,19 @@ class Ledger:
             freeing.settle()
         return Freed(tuple(freeing.freed), tuple(alive))
 
-    def take_away(self, claims: Iterable[int]) -> list[int]:
-        """Remove these claims, whatever their owners do; those that were still there.
+    def take_away(self, held: Iterable[Lease], waiting: Iterable[int] = ()) -> list[int]:
+        """Remove claims of owners that may live: the numbers of those that were there.
 
-        The caller has stopped what worked on them. An owner that lives finds them gone.
+        Args:
+            held: the caller has stopped what worked on them; one that was granted anew since then stays.
+            waiting: claims that wait; one that was granted meanwhile stays.
+
+        An owner that lives finds them gone, and its tokens stale.
         """
         with self.database.transaction() as transaction:
             taking = self._round(transaction, None)
-            found = [seq for claim in claims for seq in taking.remove("seq = ?", claim)]
+            found = [seq for lease in held for seq in taking.remove("seq = ? AND token = ?", *lease)]
+            found += [seq for claim in waiting for seq in taking.remove("seq = ? AND state <> 'granted'", claim)]
             taking.settle()
         return found
 
@@ -319,8 +346,12 @@ class Ledger:
         """Delete what ``set_limit`` has set: the configuration file's limit or the default is in force again."""
         self._set_limit(pool, None)
 
-    def configure(self, limits: Mapping[str, int], default_limit: int | None) -> None:
+    def configure(
+        self, limits: Mapping[str, int], default_limit: int | None, *, if_still: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Put the limits of the configuration file in force; what a command has set still comes first.
+
+        ``if_still`` is asked under the ledger's lock; if it says no, nothing is changed, and this is False.
 
         Raises:
             ValueError: a name with a blank, or a limit below 0.
@@ -331,10 +362,19 @@ class Ledger:
         if default_limit is not None:
             pools.check_limit("(default)", default_limit)
         with self.database.transaction() as transaction:
+            if not if_still():
+                return False
             change = self._round(transaction, None)
             change.touch(pools.set_configured(transaction.execute, limits, default_limit))
             change.reload_default()
             change.settle()
+        return True
+
+    def born(self) -> str:
+        """What tells this ledger from one that was there before, or comes after it."""
+        with self.database.explained():
+            (born,) = self.database.execute("SELECT born FROM about").fetchone()
+        return str(born)
 
     def limit(self, pool: str) -> PoolLimit:
         """The limit of a pool that is in force now, and where it comes from."""

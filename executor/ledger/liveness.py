@@ -184,13 +184,34 @@ def is_locked_anywhere(path: str) -> bool:
 def live_steps(folder: str | Path, claims: Iterable[int]) -> dict[int, list[str]]:
     """Those of ``claims`` that a process is still working on, each with the files that show it.
 
-    To be asked after the owner, never before.
+    To be asked after the owner, never before. Where somebody has removed the folder there are no files to show, and
+    the processes of this machine that can be seen are looked at instead.
     """
     wanted = tuple(claims)
+    if wanted and not os.path.isdir(folder):  # noqa: PTH112  (a text, and no Path is made of it)
+        return {claim: [] for claim in _in_removed_files(f"{os.path.realpath(folder)}/lane-", wanted)}
     found: dict[int, list[str]] = {}
     for path in lane_files(folder) if wanted else ():
         for claim in probe(path, wanted):
             found.setdefault(claim, []).append(path)
+    return found
+
+
+def _in_removed_files(prefix: str, claims: tuple[int, ...]) -> set[int]:
+    """Those of these claims whose locks are on open files that had such names and have none any more."""
+    found: set[int] = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208  (names are all that is needed)
+        try:
+            numbers = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208  (as above)
+        except OSError:  # it is gone, or belongs to somebody else
+            continue
+        for number in numbers:
+            try:
+                name = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115  (as above)
+            except OSError:
+                continue
+            if name.startswith(prefix):
+                found.update(claim for claim in claims if carries_lock(int(pid), int(number), {claim}))
     return found
 
 

@@ -45,8 +45,10 @@ def check_limit(name: str, limit: int) -> None:
     """Pass if ``limit`` can be the limit of the pool ``name``.
 
     Raises:
-        ValueError: it is below 0, or too large to be meant.
+        ValueError: it is no whole number, below 0, or too large to be meant.
     """
+    if type(limit) is not int:
+        raise ValueError(f"the limit of pool {name!r} cannot be {limit!r}: it is a whole number of slots")
     if limit < 0:
         raise ValueError(
             f"the limit of pool {name!r} cannot be {limit}: give 0 to pause it, 1 or more to admit as many, or delete "

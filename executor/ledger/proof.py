@@ -7,6 +7,7 @@ Reads only. What is found is *ok*, a *note* (as it may be after a death, and men
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -114,7 +115,7 @@ def _owners(home: Path, view: LedgerView) -> Iterator[Finding]:
         if owner.id in living:
             yield from _living(home, owner)
         else:
-            yield from _dead(owner, claims, waited_for)
+            yield from _dead(home, owner, claims, waited_for)
     held = sum(claim.state == "granted" for owner in owners for claim in view.claims_of(owner.run))
     if len(living) == len(owners):
         text = f"{_counted(len(owners), 'run')} and {_counted(held, 'lease')}, none without a living owner"
@@ -149,8 +150,16 @@ def _living(home: Path, owner: OwnerView) -> Iterator[Finding]:
         )
 
 
-def _dead(owner: OwnerView, claims: list[ClaimView], waited_for: set[str]) -> Iterator[Finding]:
+def _dead(home: Path, owner: OwnerView, claims: list[ClaimView], waited_for: set[str]) -> Iterator[Finding]:
     who = f"run {_short(owner.run)} (pid {owner.pid})"
+    if _lost_its_lock(home, owner):
+        yield Finding(
+            name="locks",
+            level="problem",
+            text=f"{who} lives, and its lock file own/{owner.id}.lock was removed, so others take it for dead",
+            fix="end that run and start it again",
+        )
+        return
     held = [claim for claim in claims if claim.state == "granted"]
     outlived = liveness.live_steps(owner.folder, [claim.claim for claim in held])
     for claim in held:
@@ -177,6 +186,13 @@ def _dead(owner: OwnerView, claims: list[ClaimView], waited_for: set[str]) -> It
             level="note",
             text=f"{who} has died and left {what}; the next who needs it, or the next run, takes it back",
         )
+
+
+def _lost_its_lock(home: Path, owner: OwnerView) -> bool:
+    """Whether the process of an owner lives, and its lock file is not there."""
+    if owner.host != socket.gethostname() or liveness.start_time_of(owner.pid) != owner.start_time:
+        return False
+    return not os.path.exists(liveness.owner_file(home, owner.id))  # noqa: PTH110  (a path as text)
 
 
 def _is_heard(home: Path, owner: str) -> bool:

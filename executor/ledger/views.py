@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from executor.database.ledger_schema import LEDGER
-from executor.database.sqlite import Reader
+from executor.database.sqlite import LOCK_TIMEOUT_S, Reader
 from executor.ledger import liveness
 from executor.ledger.claims import AGING_S, Needs, Pool, Waiter
 from executor.ledger.ledger import LEDGER_FILE, boot_time_s
@@ -20,6 +20,7 @@ from executor.workers import hygiene
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import TracebackType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,18 +98,22 @@ class LedgerView:
 
     Raises:
         DatabaseUnusable: there is no ledger in this home folder, or it cannot be read.
+        DatabaseBusy: somebody holds its lock and does not go on.
     """
 
-    def __init__(self, home: Path, *, aging_s: float = AGING_S) -> None:
+    def __init__(self, home: Path, *, aging_s: float = AGING_S, timeout_s: float = LOCK_TIMEOUT_S) -> None:
+        """``timeout_s``: how long to wait for the ledger's lock."""
         self._home, self._aging_s = home, aging_s
-        self._reader = Reader(home / LEDGER_FILE, LEDGER, descriptors=hygiene)
+        self._reader = Reader(home / LEDGER_FILE, LEDGER, descriptors=hygiene, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         self._reader.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._reader.__exit__()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.__exit__(kind, error, trace)
 
     def pools(self) -> list[PoolView]:
         """Every pool that has a limit of its own or is in use, by name."""
@@ -154,6 +159,11 @@ class LedgerView:
         """The limit of every pool that has none of its own; None: unlimited."""
         (default,) = self._reader.execute("SELECT default_limit FROM about").fetchone()
         return None if default is None else int(default)
+
+    def born(self) -> str:
+        """What tells this ledger from one that was there before, or comes after it."""
+        (born,) = self._reader.execute("SELECT born FROM about").fetchone()
+        return str(born)
 
     def owners(self) -> list[OwnerView]:
         """Every run that is an owner, the oldest first; one whose driver has died stays until somebody clears up."""

@@ -10,7 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.ledger import rows
+from executor.ledger.claims import Needs, Urgency, Waiter
 from executor.ledger.requests import parse
+from executor.ledger.standing import standings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,11 @@ class _Claim(NamedTuple):
     run: str
     priority: int
     filed: float
+
+    @property
+    def standing(self) -> tuple[int, int, int]:
+        """What decides who comes first, among those who are not overdue."""
+        return self.priority, self.priority, self.seq
 
 
 # What lasts longest comes last: a pool that is too small has to be raised by somebody.
@@ -79,10 +86,9 @@ def waiting_for(execute: Execute, claim: int, overdue_since: float) -> Wait | No
             blocked.append((pool, "full", clause + _before(execute, pool, limit, mine, overdue_since)))
         else:
             with_room.append(pool)
-    for pool in () if blocked else with_room:
+    if with_room and not blocked:
         # It has room and was not granted: what is free is kept for somebody who comes first.
-        first = _first(execute, pool, mine, overdue_since)
-        if first:
+        for pool, first in _kept_for(execute, mine, parse(text), default_limit, overdue_since):
             blocked.append((pool, "reserved", f"the free slots of pool {pool!r} are kept for {first}"))
     if not blocked:
         return None
@@ -126,10 +132,17 @@ def _by(execute: Execute, pool: str, own: str) -> str:
 
 def _before(execute: Execute, pool: str, limit: int, mine: _Claim, overdue_since: float) -> str:
     """How many come first for this pool."""
-    condition, values = _earlier(mine, overdue_since)
+    condition = "(filed <= ? OR priority > ? OR (priority = ? AND seq < ?))"
+    values: tuple[float, ...] = (overdue_since, *mine.standing)
+    if mine.filed <= overdue_since:  # the order is that of ``claims.place``
+        condition, values = "filed <= ? AND seq < ?", (overdue_since, mine.seq)
     (count,) = execute(
         "SELECT count(*) FROM (SELECT 1 FROM need JOIN claim ON claim.shape = need.shape AND claim.state = 'waiting' "  # noqa: S608  (a constant)
-        f"WHERE need.pool = ? AND need.weight <= ? AND {condition} LIMIT ?)",
+        "WHERE need.pool = ? AND need.weight <= ? AND NOT EXISTS "
+        # Whoever can never fit, in this pool or in another, holds up nobody.
+        "(SELECT 1 FROM need AS other LEFT JOIN pool ON pool.name = other.pool WHERE other.shape = need.shape AND "
+        "other.weight > coalesce(pool.explicit, pool.yaml, (SELECT default_limit FROM about))) "
+        f"AND {condition} LIMIT ?)",
         (pool, limit, *values, COUNTED),
     ).fetchone()
     if not count:
@@ -137,24 +150,33 @@ def _before(execute: Execute, pool: str, limit: int, mine: _Claim, overdue_since
     return f"; {'at least ' if count == COUNTED else ''}{count} claim{'s come' if count > 1 else ' comes'} before it"
 
 
-def _first(execute: Execute, pool: str, mine: _Claim, overdue_since: float) -> str | None:
-    condition, values = _earlier(mine, overdue_since)
-    row = execute(
-        "SELECT claim.run, claim.step, owner.pid FROM need "  # noqa: S608  (a constant)
-        "JOIN claim ON claim.shape = need.shape AND claim.state = 'waiting' "
-        f"LEFT JOIN owner ON owner.id = claim.owner WHERE need.pool = ? AND {condition} "
-        "ORDER BY filed <= ? DESC, CASE WHEN filed <= ? THEN 0 ELSE -priority END, seq LIMIT 1",
-        (pool, *values, overdue_since, overdue_since),
-    ).fetchone()
-    return None if row is None else f"step {row[1]!r} of {_run(row[0], mine.run, row[2])}, which comes first"
+def _kept_for(
+    execute: Execute, mine: _Claim, needs: Needs, default_limit: int | None, overdue_since: float
+) -> list[tuple[str, str]]:
+    """The pools of a claim whose free slots are kept for another, and for whom.
 
-
-def _earlier(mine: _Claim, overdue_since: float) -> tuple[str, tuple[float, ...]]:
-    """The condition for a claim to stand before this one, and its values; the order is that of ``claims.place``."""
-    if mine.filed <= overdue_since:
-        return "filed <= ? AND seq < ?", (overdue_since, mine.seq)
-    same = "priority > ? OR (priority = ? AND seq < ?)"
-    return f"(filed <= ? OR {same})", (overdue_since, mine.priority, mine.priority, mine.seq)
+    As ``standing`` says it of the first of each line, behind whom nobody of the same line can change anything.
+    """
+    shapes, pools = rows.connected(execute, [pool for pool, _ in needs])
+    heads: dict[int, tuple[Waiter, Needs, bool]] = {}
+    for shape, wanted in shapes.items():
+        for line in rows.lines(execute, shape, wanted, overdue_since):
+            head = next(line.waiters, None)
+            if head is not None:
+                heads[head.seq] = head, wanted, line.urgency is Urgency.OVERDUE
+    heads[mine.seq] = Waiter(mine.seq, "", mine.priority), needs, mine.filed <= overdue_since
+    numbers = {pool: rows.pool_numbers(execute, pool, default_limit) for pool in pools}
+    reasons = next(found.reasons for found in standings(heads.values(), numbers) if found.seq == mine.seq)
+    kept = []
+    for reason in reasons:
+        if reason.reserved_for is not None:
+            run, step, pid = execute(
+                "SELECT claim.run, claim.step, owner.pid FROM claim LEFT JOIN owner ON owner.id = claim.owner "
+                "WHERE seq = ?",
+                (reason.reserved_for,),
+            ).fetchone()
+            kept.append((reason.pool, f"step {step!r} of {_run(run, mine.run, pid)}, which comes first"))
+    return kept
 
 
 def _run(run: str, own: str, pid: int | None) -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, UnmetRequirement
 from executor.ledger.client import LedgerClient
+from executor.ledger.configured import apply_settings
 from executor.ledger.ledger import Ledger
 from executor.ledger.waiting import limit_command
 
 if TYPE_CHECKING:
-    from executor.config.instance_file import PoolSettings
     from executor.plan.plan import Plan
     from executor.runs.home import RunFolder
     from executor.workers.clock import RunClock
@@ -28,17 +28,16 @@ LONG_PATIENCE_S = 10.0
 NAMES_SHOWN = 8
 
 
-def join_ledger(
-    plan: Plan, folder: RunFolder, owner: str, clock: RunClock, settings: PoolSettings
-) -> tuple[LedgerClient | None, list[str]]:
+def join_ledger(plan: Plan, folder: RunFolder, owner: str, clock: RunClock) -> tuple[LedgerClient | None, list[str]]:
     """The run as an owner in the ledger of its home folder, and what a person should know of its pools.
+
+    What the settings file of the home folder says of pools is put in force for everybody.
 
     Args:
         plan: of the run.
         folder: of the run; the ledger is that of its home folder.
         owner: the name that its workers know, from ``liveness.new_owner``.
         clock: of the run.
-        settings: what the settings file of the home folder says of pools; put in force for everybody.
 
     Returns:
         None for the client where no step uses pools and the ledger cannot be had.
@@ -51,7 +50,7 @@ def join_ledger(
     try:
         ledger = Ledger(folder.home, timeout_s=patience_s)
         try:
-            ledger.configure(settings.limits, settings.default_limit)
+            apply_settings(ledger)
             notices = _check_limits(plan, ledger)
             client = LedgerClient(ledger, folder.run_id, folder.path, owner=owner, clock=clock, timeout_s=patience_s)
         except BaseException:

@@ -126,7 +126,7 @@ def start_run(
             )
         stack.callback(lambda: workers.close(kill=True))
         workers.start()
-        client, pool_notices = join_ledger(plan, lock.folder, owner, clock, instance.pools)
+        client, pool_notices = join_ledger(plan, lock.folder, owner, clock)
         stack.pop_all()
     with held, closing(selector):
         result = drive_run(

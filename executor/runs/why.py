@@ -11,8 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.database.errors import DatabaseUnusable
-from executor.errors import UsageError, did_you_mean
+from executor.errors import ExecutorError, UsageError, did_you_mean
 from executor.ledger.views import LedgerView
 from executor.runs.leftovers import processes_of_claims
 from executor.runs.replay import replay
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from executor.runs.result import RunResult, RunStatus
     from executor.scheduler.scheduler import Scheduler
     from executor.scheduler.why import Why
+
+# Who only looks does not wait longer for somebody who holds the ledger's lock and does not go on.
+LOOK_S = 1.0
 
 # More are counted.
 HOLDERS_NAMED = 4
@@ -229,14 +231,14 @@ class _Explainer:
     def look_into_ledger(self) -> None:
         """Read how the claims of the run stand. Where the ledger cannot be read, the history must do."""
         try:
-            with LedgerView(self._folder.home) as view:
+            with LedgerView(self._folder.home, timeout_s=LOOK_S) as view:
                 waits = view.waiters()
                 mine = [wait for wait in waits if wait.view.run == self._run]
                 self._waits = {wait.view.step: wait for wait in mine}
                 self._claims = {wait.view.claim: wait.view for wait in waits}
                 pools = {reason.pool for wait in mine for reason in wait.standing.reasons}
                 self._holders = {pool: view.holders(pool) for pool in pools}
-        except DatabaseUnusable:
+        except ExecutorError:
             return
 
     def explain(self, key: str) -> StepWhy:
@@ -283,7 +285,11 @@ class _Explainer:
         if why.lingering:
             ends = "the processes of its last attempt have ended"
         if not self._alive and why.state in {*_ON_THE_WAY, StepState.RUNNING}:
+            if self._over == "interrupted":  # when it died is not known, but that it was later than its last event
+                sentence = sentence.replace("has waited ", "has waited at least ", 1)
             sentence += f" (when the run was {self._over})"
+            if why.state is StepState.CLAIMING:
+                return sentence, ends  # what it had waited for is the same
         if said := waits_text(waited):
             before = "; before that it had waited" if why.state is not StepState.SUCCEEDED else "; it had waited"
             sentence += f"{before} {said}"

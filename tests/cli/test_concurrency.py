@@ -264,6 +264,15 @@ def test_what_a_dead_run_has_left_is_freed(concurrency: Command, own_home: Path)
     assert concurrency("free", "aaaa") == (0, "run aaaaaaaa has left nothing behind\n", "")
 
 
+def test_of_a_step_that_outlived_its_driver_the_living_process_is_named(concurrency: Command, own_home: Path) -> None:
+    with LivingRun(own_home, RUN_A, {"step": "load", "pools": {"database": 1}}) as run:
+        run.kill()
+        code, _, err = concurrency("free", "aaaa")
+    assert code == 2
+    assert f"not freed: its driver died, and process {run.workers['load']} of step load lives; to stop that" in err
+    assert str(run.pid) not in err
+
+
 def test_what_lives_is_not_freed_but_by_force(concurrency: Command, own_home: Path) -> None:
     concurrency("set", "database", "1")
     with LivingRun(

@@ -229,6 +229,16 @@ def test_what_is_no_database_at_all_is_refused_and_left_alone(path: Path) -> Non
     assert path.read_text() == "dear diary " * 500
 
 
+def test_a_look_that_fails_leaves_nothing_open(path: Path) -> None:
+    open_it(path).close()
+    open_it(path, NEXT).close()
+    reader = Reader(path, SCHEMA, descriptors=hygiene)
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(DatabaseUnusable), reader:
+        pass
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
 # --- the file under running work -------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -298,11 +296,43 @@ def test_a_problem_that_is_gone_at_a_second_look_is_none(home: Path, monkeypatch
 def test_looking_changes_no_byte_of_the_ledger(home: Path) -> None:
     Instance.get(home).ledger.set_limit("db", 1)
     LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}).end()
-    shutil.copy(home / "ledger.db", home / "before.db")
-    rows = sqlite3.connect(home / "ledger.db").execute("SELECT * FROM claim").fetchall()
+    files = ("ledger.db", "ledger.db-wal")  # the second is there, since nobody was left to close it
+    before = [(home / name).read_bytes() for name in files]
     list(examine(home))
-    assert sqlite3.connect(home / "ledger.db").execute("SELECT * FROM claim").fetchall() == rows
-    assert (home / "ledger.db").read_bytes() == (home / "before.db").read_bytes()
+    assert [(home / name).read_bytes() for name in files] == before
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("how", ["deleted", "emptied"])
+def test_a_ledger_that_was_deleted_or_emptied_under_running_work_is_a_problem(home: Path, how: str) -> None:
+    Instance.get(home).ledger.set_limit("db", 1)
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}):
+        if how == "deleted":
+            for path in home.glob("ledger.db*"):
+                path.unlink()
+        else:
+            os.truncate(home / "ledger.db", 0)
+        (found,) = [finding for finding in examine(home) if finding.is_problem]
+    assert "is gone (deleted or emptied), and the run with the lock file own/" in found.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_lives_and_has_lost_its_lock_file_is_not_said_to_have_died(home: Path) -> None:
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        (home / "own" / f"{run.owner}.lock").unlink()
+        (found,) = [finding for finding in examine(home) if finding.name in {"locks", "owners"} and finding.is_problem]
+    assert f"run {RUN_A[:8]} (pid {run.pid}) lives, and its lock file own/{run.owner}.lock was removed" in found.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_log_that_was_removed_under_running_work_is_a_problem_with_a_sentence(home: Path) -> None:
+    """Whatever SQLite meets first: that a page is not there, or that it is not what it should be."""
+    Instance.get(home).ledger.set_limit("db", 1)
+    with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}):
+        (home / "ledger.db-wal").unlink()
+        found = [finding for finding in examine(home) if finding.is_problem]
+    assert found
+    assert not any("Make room" in finding.text for finding in found)
 
 
 def test_a_run_that_is_stopped_lives(home: Path) -> None:

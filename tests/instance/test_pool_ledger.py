@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from living_run import LivingRun
@@ -102,6 +103,37 @@ def test_a_file_that_did_not_change_is_put_in_force_once(
     assert len(applied) == 2
 
 
+def test_a_ledger_that_was_made_anew_has_the_limits_of_the_file_too(instance: Instance, ledger: PoolLedger) -> None:
+    write_settings(instance, "concurrency: {pools: {default_limit: 7}}")
+    assert ledger.limit("db").limit == 7
+    for path in instance.home.glob("ledger.db*"):
+        path.unlink()
+    assert ledger.default_limit == 7
+    for path in instance.home.glob("ledger.db*"):
+        path.unlink()
+    assert ledger.limit("db").limit == 7
+
+
+def test_a_file_that_changed_while_its_reader_waited_for_the_lock_is_read_again(
+    instance: Instance, ledger: PoolLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or older limits would come in force after newer ones."""
+    from executor.ledger import configured
+
+    read = configured.read_instance_settings
+    later = ["concurrency: {pools: {default_limit: 8}}"]
+
+    def read_and_wait(home: Path) -> object:
+        found = read(home)
+        if later:
+            write_settings(instance, later.pop())
+        return found
+
+    write_settings(instance, "concurrency: {pools: {default_limit: 7}}")
+    monkeypatch.setattr(configured, "read_instance_settings", read_and_wait)
+    assert ledger.limit("db").limit == 8
+
+
 @pytest.mark.parametrize(
     ("pool", "limit", "said"),
     [
@@ -109,9 +141,12 @@ def test_a_file_that_did_not_change_is_put_in_force_once(
         ("", 1, "a name is one word"),
         ("db", -1, "cannot be -1: give 0 to pause it"),
         ("db", 1001, "cannot be 1001: 1000 is the most"),
+        ("db", 1.5, "cannot be 1.5: it is a whole number"),
+        ("db", True, "cannot be True: it is a whole number"),
+        ("db", "2", "cannot be '2': it is a whole number"),
     ],
 )
-def test_a_name_or_a_limit_that_cannot_be_is_refused(ledger: PoolLedger, pool: str, limit: int, said: str) -> None:
+def test_a_name_or_a_limit_that_cannot_be_is_refused(ledger: PoolLedger, pool: str, limit: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         ledger.set_limit(pool, limit)
     assert ledger.pools() == []
@@ -275,6 +310,27 @@ def test_a_claim_that_waits_can_be_taken_away_by_force(instance: Instance, ledge
         assert (len(freed.claims), freed.stopped) == (1, ())
         assert not gone(run.workers["load"])
         assert (ledger.pool("db").held, ledger.pool("db").waiting) == (1, 0)
+
+
+def test_a_step_that_was_granted_its_slots_and_has_not_begun_is_left_alone_by_force(
+    instance: Instance, ledger: PoolLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker looks at its owner when it begins, not at its claim, so the limit would be exceeded then."""
+    from executor.instance import stopping
+    from executor.ledger.ledger import Ledger
+    from executor.ledger.requests import Changes, Request
+
+    monkeypatch.setattr(stopping, "BEGIN_WAIT_S", 0.1)
+    ledger.set_limit("db", 1)
+    folder = instance.home / "runs" / RUN_A
+    folder.mkdir(parents=True)
+    with Ledger(instance.home) as opened:
+        owner = opened.register(RUN_A, folder)
+        opened.exchange(owner, Changes(request=[Request(step="load", attempt=1, needs=(("db", 1),))]), told=0)
+        with pytest.raises(UsageError, match=f"step 'load' of run {RUN_A[:8]} holds its slots and no process works on"):
+            ledger.free(RUN_A, "load", force=True)
+        assert ledger.pool("db").held == 1
+        opened.unregister(owner)
 
 
 def test_a_pid_that_belongs_to_another_process_now_is_never_signalled(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -332,37 +334,144 @@ def test_a_run_that_died_before_anybody_waited_is_found_by_the_first_who_does(mi
     assert len(leases(mine)) == 1
 
 
-def test_a_process_that_outlived_its_run_keeps_the_slots_and_its_end_is_heard(mine: LedgerClient, home: Path) -> None:
-    begun, end = os.pipe(), os.pipe()
+class Outliving:
+    """A driver that can be killed, whose steps, one for each of some pools, work on until they are told to end."""
 
-    def hold() -> None:
-        client = new_client(home, "killed")
-        ask(client)
-        (lease,) = leases(client)
+    def __init__(self, home: Path, *pools: str) -> None:
+        self._ends = {pool: os.pipe() for pool in pools}
+        begun = os.pipe()
 
-        def step() -> None:
-            os.close(end[1])
-            lock = StepLock(str(home / "runs" / "killed" / "lane-0.log"), lease.claim)
+        def step(pool: str, lane: int, lease: Lease) -> None:
+            for _, end in self._ends.values():
+                os.close(end)
+            lock = StepLock(str(home / "runs" / "killed" / f"lane-{lane}.log"), lease.claim)
             assert lock.output_fd
             os.write(begun[1], b"!")
-            os.read(end[0], 1)
+            os.read(self._ends[pool][0], 1)
 
-        fork(step)
-        signal.pause()
+        def drive() -> None:
+            client = new_client(home, "killed")
+            for lane, pool in enumerate(pools):
+                ask(client, **{pool: 1})
+                (lease,) = leases(client)
+                fork(partial(step, pool, lane, lease))
+            signal.pause()
 
-    pid = fork(hold)
-    os.read(begun[0], 1)
-    os.kill(pid, signal.SIGKILL)
-    wait(pid)
+        self._driver = fork(drive)
+        for _ in pools:
+            os.read(begun[0], 1)
+        for fd in begun:
+            os.close(fd)
+
+    def kill_driver(self) -> None:
+        os.kill(self._driver, signal.SIGKILL)
+        wait(self._driver)
+
+    def end(self, pool: str) -> None:
+        for fd in self._ends.pop(pool):
+            os.close(fd)
+
+
+def test_a_process_that_outlived_its_run_keeps_the_slots_and_its_end_is_heard(mine: LedgerClient, home: Path) -> None:
+    theirs = Outliving(home, "a")
+    theirs.kill_driver()
     ask(mine)
     assert leases(mine) == []
     assert mine.waiting
     mine._safety_at = float("inf")  # so that nothing but a notice can help
-    os.close(end[0])
-    os.close(end[1])
+    theirs.end("a")
     assert len(wait_for_news(mine)) == 1
-    for fd in begun:
-        os.close(fd)
+
+
+def test_a_process_that_outlived_its_run_and_whose_folder_was_removed_keeps_the_slots(
+    mine: LedgerClient, home: Path
+) -> None:
+    theirs = Outliving(home, "a")
+    theirs.kill_driver()
+    shutil.rmtree(home / "runs" / "killed")
+    ask(mine)
+    assert leases(mine) == []
+    assert mine.waiting
+    theirs.end("a")
+    assert len(wait_for_news(mine)) == 1  # at the look once a second: nobody gives notice of a file without a name
+    assert mine.saved_by_timer == 0
+
+
+def hear_of_the_death(client: LedgerClient) -> None:
+    """As a driver's loop does, until it knows of what a dead run has left."""
+    deadline = time.monotonic() + PATIENCE_S
+    while client._deaths is None or not client._deaths._orphans:
+        if select.select([client], [], [], 0.01)[0]:
+            client.on_ready()
+        client.tick()
+        client.flush()
+        assert time.monotonic() < deadline, "nothing was heard"
+
+
+def test_a_process_that_outlived_its_run_while_its_pool_was_not_waited_for_is_heard_by_who_waits_for_it_again(
+    mine: LedgerClient, theirs: LedgerClient, home: Path
+) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 1)
+    ask(theirs, b=1)
+    killed = Outliving(home, "a")
+    ask(mine, b=1)
+    ticket = ask(mine, a=1)
+    mine.withdraw(ticket)
+    mine.flush()
+    mine._safety_at = float("inf")  # so that nothing but a notice can help
+    killed.kill_driver()
+    hear_of_the_death(mine)
+    ask(mine, a=1)
+    assert leases(mine) == []
+    killed.end("a")
+    assert len(wait_for_news(mine)) == 1
+
+
+def test_a_process_that_outlived_its_run_while_a_claim_of_its_pool_was_parked_is_heard_when_that_waits_again(
+    mine: LedgerClient, theirs: LedgerClient, home: Path
+) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 1)
+    ask(theirs, b=1)
+    before = ask(theirs, a=1)
+    ask(mine, b=1)
+    ticket = ask(mine, a=1)
+    theirs.release(before)
+    theirs.flush()
+    wait_for_news(mine)
+    mine.park(ticket)
+    mine.flush()
+    killed = Outliving(home, "a")
+    mine._safety_at = float("inf")  # so that nothing but a notice can help
+    killed.kill_driver()
+    hear_of_the_death(mine)
+    mine.resume(ticket)
+    mine.flush()
+    assert leases(mine) == []
+    killed.end("a")
+    assert len(wait_for_news(mine)) == 1
+
+
+def test_of_a_dead_run_s_processes_also_those_in_pools_that_nobody_waits_for_yet_are_heard(
+    mine: LedgerClient, home: Path
+) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 1)
+    killed = Outliving(home, "a", "b")
+    ticket = ask(mine, b=1)
+    ask(mine, a=1)
+    mine.withdraw(ticket)
+    mine.flush()
+    mine._safety_at = float("inf")  # so that nothing but a notice can help
+    killed.kill_driver()
+    hear_of_the_death(mine)
+    ask(mine, b=1)
+    assert leases(mine) == []
+    killed.end("b")
+    assert len(wait_for_news(mine)) == 1
+    killed.end("a")
+    assert len(wait_for_news(mine)) == 1
 
 
 def test_without_notices_of_the_kernel_the_look_once_a_second_finds_the_dead_and_is_not_counted(

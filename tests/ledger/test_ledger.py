@@ -297,6 +297,15 @@ def test_a_lease_that_was_taken_away_can_neither_be_released_nor_published(ledge
     assert ledger.exchange(owner, Changes(park=[lease]), told=0).lost == [lease]
 
 
+def test_what_was_granted_since_it_was_looked_at_is_not_taken_away(ledger: Ledger, owner: Owner) -> None:
+    (first,) = ask(ledger, owner).granted
+    again = ledger.exchange(owner, Changes(park=[first], resume=[first.claim]), told=first.token)
+    (second,) = again.granted
+    assert ledger.take_away([first], [first.claim]) == []
+    assert ledger.is_held(second)
+    assert ledger.take_away([second]) == [second.claim]
+
+
 def test_free_takes_from_the_dead_what_they_held(home: Path, ledger: Ledger) -> None:
     dead_owner(home, asks=2)
     freed = ledger.free("r3")
@@ -473,6 +482,32 @@ def test_an_emptied_ledger_is_not_filled_anew_while_a_run_lives(home: Path, ledg
         ask(ledger, owner)
     with pytest.raises(DatabaseLost):
         ledger.unregister(owner)
+
+
+def test_an_older_copy_of_the_ledger_gives_nothing_away_while_a_run_lives_that_it_does_not_know(home: Path) -> None:
+    Ledger(home).close()
+    copy = (home / "ledger.db").read_bytes()
+    told, end = os.pipe(), os.pipe()
+
+    def live() -> None:
+        os.close(end[1])
+        owner = Ledger(home).register("r1", home / "runs" / "r1")
+        os.write(told[1], owner.id.encode())
+        os.read(end[0], 1)
+        os._exit(0)
+
+    pid = fork(live)
+    owner = os.read(told[0], 100).decode()
+    remove(home)
+    (home / "ledger.db").write_bytes(copy)
+    with Ledger(home) as ledger:
+        with pytest.raises(DatabaseLost, match=f"knows nothing of the run with the lock file own/{owner}.lock"):
+            ledger.register("r2", home / "runs" / "r2")
+        for fd in (*told, *end):
+            os.close(fd)
+        assert wait(pid) == 0
+        ledger.unregister(ledger.register("r2", home / "runs" / "r2"))
+        assert list((home / "own").iterdir()) == []
 
 
 def test_numbers_and_tokens_never_come_twice_also_when_the_ledger_is_made_anew(home: Path) -> None:

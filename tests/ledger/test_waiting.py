@@ -120,6 +120,33 @@ def test_free_slots_that_are_kept_for_somebody_are_said_to_be(runs: Runs) -> Non
     )
 
 
+def test_who_waits_for_another_pool_keeps_nothing_and_is_not_named(runs: Runs) -> None:
+    runs.ask("other", "holds", db=1)
+    runs.ask("other", "holds the other", api=1)
+    runs.ask("other", "could never fit", db=1, paused=1)
+    runs.ask("other", "waits for the other", api=1, db=1)
+    runs.ask("other", "wide", db=2)
+    wait = runs.wait_of("mine", "score", db=1)
+    assert wait is not None
+    assert wait.cause == "reserved"
+    assert "are kept for step 'wide' of run other" in wait.reason
+
+
+def test_who_could_never_fit_in_another_pool_is_not_counted(runs: Runs) -> None:
+    runs.ask("other", "holds", db=2)
+    runs.ask("other", "could never fit", db=1, paused=1)
+    wait = runs.wait_of("mine", "score", db=1)
+    assert wait is not None
+    assert "before it" not in wait.reason
+    with Ledger(runs.home) as ledger:
+        ledger.configure({}, 3)
+        runs.ask("other", "nor this", db=1, unheard_of=4)
+        runs.ask("other", "but this", db=1, unheard_of=3)
+    wait = runs.wait_of("mine", "late", db=1)
+    assert wait is not None
+    assert wait.reason.endswith("; 2 claims come before it")
+
+
 def test_a_paused_pool_and_one_that_is_too_small_say_which_command_helps(runs: Runs) -> None:
     runs.ask("other", "holds", api=1)
     wait = runs.wait_of("mine", "score", api=1, db=3, paused=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from written_run import plan_of, step
 
 from executor.runs.waits import Wait, waits_of, waits_text
-from executor.scheduler.events import SlotsGranted, SlotsWaiting, StepCancelled, StepStarted
+from executor.scheduler.events import RunEnded, SlotsGranted, SlotsWaiting, StepCancelled, StepFailed, StepStarted
+from executor.scheduler.outcomes import StepError
 
 PLAN = plan_of(step("train", pools={"database": 1}), step("other", pools={"api": 1, "database": 2}), step("plain"))
 
@@ -21,11 +23,11 @@ def test_the_reason_that_held_longest_is_told() -> None:
         (42.0, StepStarted("train", 1, waited=(("pool database", 41.0), ("max_concurrent", 3.2)))),
     ]
     (wait, other) = waits_of(timeline, PLAN)["train"]
-    assert wait == Wait("pool database", 41.0, BY_LOAD)
-    assert wait.held_by == "by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
+    assert wait == Wait("pool database", 41.0, BY_LOAD, others=True)
+    assert wait.held_by == "by step 'load' of run 7f3a12cd (pid 77) since 12:03:04 and others"
     assert other == Wait("max_concurrent", 3.2)
     assert waits_text((wait, other)) == (
-        "44.2 s: 41.0 s pool database (held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04), "
+        "44.2 s: 41.0 s pool database (held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04 and others), "
         "3.2 s max_concurrent"
     )
 
@@ -51,13 +53,32 @@ def test_attempts_are_added_up_and_a_busy_ledger_names_nobody() -> None:
     }
 
 
-def test_what_did_not_start_or_did_not_wait_is_left_out() -> None:
+def test_what_did_not_wait_is_left_out() -> None:
+    assert waits_of([(0.0, StepStarted("plain", 1)), (1.0, StepCancelled("train"))], PLAN) == {}
+
+
+GONE = StepFailed("train", 1, StepError("slots_lost", "no slots can be had any more"))
+
+
+@pytest.mark.parametrize("end", [StepCancelled("train"), GONE, RunEnded(status="interrupted")], ids=repr)
+def test_what_never_began_had_waited_until_it_was_given_up(end: StepCancelled | StepFailed | RunEnded) -> None:
     timeline = [
-        (0.0, StepStarted("plain", 1)),
         (0.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD)),
-        (1.0, StepCancelled("train")),
+        (1.0, StepStarted("train", 1, waited=(("pool database", 1.5),))),
+        (3.0, SlotsWaiting("train", 2, ("database",), "full", BY_LOAD)),
+        (5.0, end),
     ]
-    assert waits_of(timeline, PLAN) == {}
+    assert waits_of(timeline, PLAN) == {"train": (Wait("pool database", 3.5, BY_LOAD),)}
+
+
+def test_one_holder_of_which_different_things_were_told_is_one() -> None:
+    timeline = [
+        (0.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD + "; 1 claim comes before it")),
+        (1.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD)),
+        (3.0, StepStarted("train", 1, waited=(("pool database", 3.0),))),
+    ]
+    (wait,) = waits_of(timeline, PLAN)["train"]
+    assert not wait.others
 
 
 def test_one_cause_is_told_without_a_sum_and_short_ones_not_at_all() -> None:

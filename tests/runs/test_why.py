@@ -13,6 +13,7 @@ from executor import Instance, RetryPolicy, UsageError
 from executor.config.settings import TagLimit
 from executor.ledger.ledger import Ledger
 from executor.ledger.requests import Changes, Request, needs_of
+from executor.runs import why as why_module
 from executor.runs.why import why
 from executor.scheduler.commands import ClaimSlots
 from executor.scheduler.events import CancelRequested, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
@@ -52,6 +53,25 @@ def ask_ledger(ledger: Ledger, run: WrittenRun, commands: list[object]) -> None:
         if isinstance(command, ClaimSlots)
     ]
     ledger.exchange(owner, Changes(request=requests), told=0)
+
+
+def test_a_claim_whose_run_was_cut_off_had_waited_at_least_as_long_as_is_known(home: Path) -> None:
+    with WrittenRun(home, step("train", pools={"db": 1})) as run:
+        run.tell(SlotsWaiting("train", 1, ("db",), "full", "it was full then"), 1.0)
+        run.die(1.0)
+        (text,) = texts(run).values()
+    assert text.startswith("has waited at least N s for 1 slot")
+    assert "before that" not in text
+
+
+def test_where_somebody_holds_the_lock_of_the_ledger_the_history_must_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(why_module, "LOOK_S", 0.0)
+    with WrittenRun(home, step("train", pools={"db": 1})) as run, Ledger(home) as ledger:
+        run.tell(SlotsWaiting("train", 1, ("db",), "full", "it was full then"), 1.0)
+        with ledger.database.transaction():
+            assert "it was full then" in why(run.folder, "train").steps["train"].text
 
 
 # --- while it goes on ------------------------------------------------------------------------------------------------

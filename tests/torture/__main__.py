@@ -33,6 +33,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--lanes", type=int, default=3, help="claims and steps of a run at once (default %(default)s)")
     parser.add_argument("--pools", metavar="NAMES", help="only claims of these, separated by commas")
     parser.add_argument("--leaves", type=float, default=0.0, metavar="SHARE", help="of rounds: a driver ends early")
+    parser.add_argument("--withdraw-every", type=float, default=0.0, metavar="S", help="a run waits for something else")
     parser.add_argument("--waiters", type=int, default=0, help="claims that wait for a paused pool all the time")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="default: another each time")
     parser.add_argument("--engine", action="store_true", help="real runs, with real templates and workers")
@@ -86,7 +87,13 @@ def main() -> int:
             waiters=options.waiters,
             until_fault=options.until_fault,
             seed=options.seed,
-            plan=Plan(needs=needs, leaves=options.leaves, hold_s=options.hold, lanes=options.lanes),
+            plan=Plan(
+                needs=needs,
+                leaves=options.leaves,
+                withdraw_every_s=options.withdraw_every,
+                hold_s=options.hold,
+                lanes=options.lanes,
+            ),
         ),
         options.folder,
     )

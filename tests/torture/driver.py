@@ -39,6 +39,7 @@ class Plan:
         start_s: float = 0.001,
         children: float = 0.1,
         parks: float = 0.05,
+        withdraw_every_s: float = 0.0,
         leaves: float = 0.0,
         lanes: int = 3,
         priorities: tuple[int, ...] = (0, 0, 0, 1),
@@ -48,6 +49,7 @@ class Plan:
         self.start_s = start_s  #: before a worker takes its lock
         self.children = children  #: how often a worker leaves a child behind
         self.parks = parks  #: how often a grant is handed back
+        self.withdraw_every_s = withdraw_every_s  #: on average, a claim that waits is withdrawn; 0: never
         self.leaves = leaves  #: how often a driver ends in good order while its workers run
         self.lanes = lanes  #: claims and steps of a driver at once
         self.priorities = priorities
@@ -70,7 +72,7 @@ class Driver:
         self._lingering: list[tuple[int, Lease, int]] = []
         self._parked: list[tuple[float, int]] = []
         self._lanes = list(range(plan.lanes))
-        self._next_at = 0.0
+        self._next_at = self._withdraw_at = 0.0
         self._stopping = False
         self._poll = select.poll()
         self._poll.register(self._client.fileno(), select.POLLIN)
@@ -95,8 +97,11 @@ class Driver:
                 break
             if self._random.random() < self._plan.leaves:
                 break
+            if self._changes_its_mind(now):
+                continue
             dues = [client.wake_at, self._next_at if self._has_room() and not self._stopping else None]
             dues += [at for at, _ in self._parked[:1]]
+            dues += [self._withdraw_at] if self._waiting and self._plan.withdraw_every_s else []
             dues += [now + LOOK_AGAIN_S] if self._lingering else []
             due = min((due for due in dues if due is not None), default=now + 1)
             for fd, _ in self._poll.poll(max(0.0, (due - time.monotonic()) * 1000)):
@@ -134,6 +139,15 @@ class Driver:
             self._waiting[ticket] = False
             self._asked[ticket] = asked
             self._next_at = now + self._random.uniform(0, 2 * self._plan.think_s)
+
+    def _changes_its_mind(self, now: float) -> bool:
+        """Wait no longer for something; called when all news were taken, so that was not granted."""
+        every_s = self._plan.withdraw_every_s
+        if not every_s or not self._waiting or now < self._withdraw_at:
+            return False
+        self._withdraw_at = now + self._random.uniform(0, 2 * every_s)
+        self._client.withdraw(self._waiting.popitem()[0])
+        return True
 
     def _has_room(self) -> bool:
         return len(self._waiting) + len(self._workers) + len(self._parked) + len(self._lingering) < self._plan.lanes

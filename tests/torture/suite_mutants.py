@@ -88,6 +88,20 @@ MUTANTS = [
         test=IN_CLIENT + "test_the_death_of_a_run_is_heard_by_who_waits_for_it",
     ),
     SuiteMutant(
+        says="a process that outlived its run is listened for only by those who wait for its pools at that moment",
+        breaks="I11 I17",
+        edits=_edit(
+            LEDGER + "client",
+            "self._deaths.watch_orphans(outcome.orphans, now)",
+            (
+                "self._deaths.watch_orphans(\n                [orphan for orphan in outcome.orphans "
+                "if not self._pools(self._waiting).isdisjoint(orphan.pools)], now)"
+            ),
+        ),
+        test=IN_CLIENT + "test_a_process_that_outlived_its_run_while_its_pool_was_not_waited_for_is_heard_by_who_waits_"
+        "for_it_again",
+    ),
+    SuiteMutant(
         says="the whole ledger is read for each claim",
         breaks="I15 I33",
         edits=_edit(
@@ -163,6 +177,12 @@ MUTANTS = [
             LEDGER + "folders", "    if found:\n        raise DatabaseLost", "    if False:\n        raise DatabaseLost"
         ),
         test=IN_LEDGER + "test_a_ledger_that_was_deleted_is_not_made_anew_while_a_run_lives",
+    ),
+    SuiteMutant(
+        says="an older copy of the ledger is used under running work",
+        breaks="I37",
+        edits=_edit(LEDGER + "ledger", "            if self._stays_alive(stray):\n", "            if False:\n"),
+        test=IN_LEDGER + "test_an_older_copy_of_the_ledger_gives_nothing_away_while_a_run_lives_that_it_does_not_know",
     ),
     SuiteMutant(
         says="whether an owner lives is asked of its pid",

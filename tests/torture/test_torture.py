@@ -29,8 +29,9 @@ SOON = {
         ("--kill-every", "0.1", "--crash", "0.7"),
         ("--kill-every", "0.2", "--stop-every", "0.15", "--limits-every", "0.05"),
         ("--kill-every", "0.1", "--hold", "0.03", "--lanes", "1", "--pools", "solo,left,right"),
+        ("--kill-every", "0.1", "--hold", "0.03", "--withdraw-every", "0.05", "--pools", "solo,left,right"),
     ],
-    ids=["killed", "killed at named points", "stopped, limits changed", "one slot, orphans"],
+    ids=["killed", "killed at named points", "stopped, limits changed", "one slot, orphans", "minds changed"],
 )
 def test_no_limit_is_exceeded_no_slot_is_lost_and_nobody_is_forgotten(options: tuple[str, ...]) -> None:
     figures = torture("--kills", "20", "--grants", "200", "--seed", "20", *options)
