@@ -190,6 +190,9 @@ def _execute(
     progress: bool = False,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
+    from executor.workers.streams import fill_streams
+
+    fill_streams()  # a file of ours in the place of a standard stream would be read and written by steps
     settings = config.settings
     at_once = worker_count(settings)
     launch, shown, result = None, None, None

@@ -8,6 +8,9 @@ import sys
 
 def main() -> None:
     """Run the command with the arguments of this process, and end with its exit code."""
+    from executor.workers.streams import fill_streams
+
+    fill_streams()  # before anything is opened, which would stand in the place of a stream that is closed
     if os.getpid() == 1:
         from executor.cli.init import split_from_init
 

@@ -108,7 +108,8 @@ class Watch:
         if self._people is None:
             return
         try:
-            sys.stdout.flush()  # what a step in this process printed comes before the line that says that it ended
+            if sys.stdout is not None:  # it was closed when this process began
+                sys.stdout.flush()  # what a step in this process printed comes before the line that says that it ended
         except OSError:  # whoever read it has gone
             read_by_nobody(1)
         # The summary begins with how the run ended.
