@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from executor.workers.job import WorkerJob
 
 
+# A timer has no room for any number of seconds; a step that may take longer than a year needs none.
+LONGEST_ALARM_S = 365 * 86400.0
+
+
 class InlineWorkers:
     """Runs each attempt inside ``begin``. Implements ``Workers``, less what only a process of its own can give.
 
@@ -110,7 +114,7 @@ class InlineWorkers:
     @contextmanager
     def _alarm(self, seconds: float | None) -> Iterator[None]:
         """Interrupt what runs inside after ``seconds``; only the main thread can be interrupted."""
-        if seconds is None:
+        if seconds is None or seconds > LONGEST_ALARM_S:
             yield
             return
         try:
