@@ -128,6 +128,7 @@ def exec_main() -> NoReturn:
         text = str(error) if isinstance(error, WorkersUnavailable) else f"{describe(error)}\n{traceback_text(error)}"
         control.send(("failed", text[: PACKET_BYTES // 8]))
         sys.exit(1)
+    reset_signals()  # once more: that code may have asked for signals of its own, or ignore some
     begun = BegunPage(load["lanes"], begun_fd)
     Template(ops, control, begun.memory, attempts=load["attempts"], environ=load["environ"]).run()
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from executor.errors import WorkersUnavailable
+from executor.errors import WorkersUnavailable, describe_exit
 from executor.scheduler.events import Facts, RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene, process
@@ -295,12 +295,13 @@ class ProcessWorkers:
         elif self._restarts > RESTARTS:
             self._lost = f"the workers' template process died {self._restarts} times in a row"
         else:
-            self.reports.append(RunNotice("the workers' template process was killed; another one is started"))
+            how = "ended" if exit_code is None else describe_exit(exit_code)
+            self.reports.append(RunNotice(f"the workers' template process {how}; another one is started"))
             try:
                 # never by a fork of this process again: it has grown, and may have threads by now
                 self._attach(None)
             except (WorkersUnavailable, OSError) as error:
-                self._lost = f"the workers' template process was killed, and no other one could be started: {error}"
+                self._lost = f"the workers' template process {how}, and no other one could be started: {error}"
         if self._lost is not None:
             self._fail_queue(self._lost)
 
@@ -317,7 +318,7 @@ class ProcessWorkers:
         lane.forget_pidfd(self._selector)
         # whatever it left behind in its group goes as well; the group has nobody else in it
         process.signal_group(lane.pid, signal.SIGKILL)
-        self._on_gone(lane.number, -signal.SIGKILL, 0.0, 0, True, "died: its template was killed")
+        self._on_gone(lane.number, -signal.SIGKILL, 0.0, 0, True, "died with its template")
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 

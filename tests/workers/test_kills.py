@@ -235,12 +235,12 @@ def test_a_template_that_is_killed_takes_its_steps_along_and_is_replaced(kind: s
 
     later = [ops.one.alias(f"later_{number}") for number in range(4)]
     result = run([ops.waits, ops.waits_once, *later], kind, tags={"mailbox": mailbox.path}, on_event=kill)
-    assert_died(result, "waits", "died: its template was killed")
+    assert_died(result, "waits", "died with its template")
     assert ends_of(result, "waits") == [StepFailed]
     assert ends_of(result, "waits_once") == [StepFailed, StepSucceeded], "its retry policy applies"
     assert all(result.step(f"later_{number}").success for number in range(4)), "the run goes on"
     notices = [event.message for event in result.events if isinstance(event, RunNotice)]
-    assert notices == ["the workers' template process was killed; another one is started"]
+    assert notices == ["the workers' template process was killed by SIGKILL; another one is started"]
 
 
 def test_a_template_that_every_step_kills_is_given_up_in_the_end(kind: str) -> None:
