@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import sys
 import time
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from executor.scheduler.events import Facts, StepFailed, StepStarted, StepSucceeded
@@ -49,6 +51,7 @@ class InlineWorkers:
         self._usage: process.Usage | None = None
         self._runner: StepRunner | None = None
         self._interrupted = False
+        self._inside = False  #: a step is in here
         self._alarmed = False  #: a timer runs for the step
         self._timer_s: float | None = None  #: what was left of a step's timeout when it was paused
 
@@ -84,8 +87,12 @@ class InlineWorkers:
         usage.restart()
         runner.stop.asked = self._interrupted  # not what stopped an earlier attempt: this process lives on after it
         started_at = time.monotonic()
-        with self._held(attempt.claim) as refused, self._alarm(attempt.timeout_s):
-            outcome = refused or runner.run(attempt.op, task)
+        self._inside = True
+        try:
+            with self._held(attempt.claim) as refused, self._alarm(attempt.timeout_s):
+                outcome = refused or runner.run(attempt.op, task)
+        finally:
+            self._inside = False
         ended_at = time.monotonic()
         cpu_s, peak = usage.read()
         facts = Facts(self._clock.at(started_at), self._clock.at(ended_at), cpu_s, peak, os.getpid())
@@ -139,11 +146,19 @@ class InlineWorkers:
         if self._runner is not None:
             self._runner.stop.on_signal(signum, frame)
 
-    def interrupt(self) -> None:
-        """Raise in the step that is running, if any."""
+    def interrupt(self, signum: int) -> None:
+        """Raise in the step that is running, if any; the second time end this process as the signal does by itself.
+
+        All that has happened is in the history by then: nothing is told while a step runs.
+        """
+        if self._inside and self._interrupted and not hasattr(sys, "ps1"):  # a notebook's process outlives its runs
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
         self._interrupted = True
         if self._runner is not None:
-            self._runner.stop.on_signal(signal.SIGINT, None)
+            if self._inside and not hasattr(sys, "ps1"):
+                _say(f"{signal.Signals(signum).name}: the step is asked to stop; once more to end this process at once")
+            self._runner.stop.on_signal(signum, None)
 
     def stop(self, key: str, reason: StopReason, *, kill: bool) -> None:  # noqa: ARG002  (nothing to kill)
         """Drop the attempt if it was not begun; between two calls of ``tick`` nothing runs."""
@@ -176,3 +191,10 @@ class InlineWorkers:
         if self._usage is not None:
             self._usage.close()
             self._usage = None
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error inside a signal handler: past what may be at work there, and to no full pipe."""
+    with suppress(OSError):
+        if select.select((), (2,), (), 0)[1]:
+            os.write(2, f"{text}\n".encode())

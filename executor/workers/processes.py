@@ -219,7 +219,7 @@ class ProcessWorkers:
         self._template.order("signal_all", int(signal.SIGCONT))
         self._template.flush()
 
-    def interrupt(self) -> None:
+    def interrupt(self, signum: int) -> None:
         """Nothing to do: the driver is never blocked by a step."""
 
     def close(self, *, kill: bool = False) -> None:

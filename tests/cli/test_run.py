@@ -471,3 +471,40 @@ def test_a_current_folder_that_was_removed_is_said(folder: Path) -> None:
     command = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} -m executor.cli list"
     done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: the current folder has been removed; change to another one\n")
+
+
+STUBBORN = """
+import time
+from executor import job, op
+
+@op
+def stays():
+    print("here", flush=True)
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            print("caught", flush=True)
+
+@job
+def stubborn():
+    stays()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_run_in_this_process_whatever_its_step_does(
+    write, executor, folder: Path, number: signal.Signals
+) -> None:
+    write("jobs.py", STUBBORN)
+    command = [sys.executable, "-m", "executor.cli", "run", "jobs.py", "--in-process"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert any(line == "here\n" for line in run.stdout)
+        run.send_signal(number)
+        assert run.stdout.readline() == "caught\n"
+        run.send_signal(number)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == -number
+    assert err == f"{number.name}: the step is asked to stop; once more to end this process at once\n"
+    assert "interrupted" in executor("runs").stdout
