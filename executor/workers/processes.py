@@ -45,6 +45,9 @@ RETURNS = 5
 # After a fork that failed for want of memory, descriptors or processes, the next is tried so much later.
 FORK_AGAIN_S = 0.1
 
+# A killed worker is gone in milliseconds; when nothing is heard of it for so long, the template may be stopped.
+UNHEARD_S = 1.0
+
 # A template that dies so many times in a row, with no attempt succeeding between, is not started again.
 RESTARTS = 3
 
@@ -79,6 +82,7 @@ class ProcessWorkers:
         self._asked: set[Lane] = set()  #: lanes on which a fork was ordered, and not answered
         self._fork_at: float | None = None  #: after a fork that failed: when to try again
         self._ending: deque[tuple[float, Lane, Assignment]] = deque()  #: have reported; when they must be gone
+        self._unheard: deque[tuple[float, Lane, Assignment]] = deque()  #: were killed; when that should be known
         self._stopping = 0  #: attempts with a kill_at
         self._begins_left = steps  #: how many attempts may still come, to fork no more ahead than that
         self._returns: dict[str, int] = {}  #: step key -> workers in a row that died before they began it
@@ -191,6 +195,8 @@ class ProcessWorkers:
         due = self._ending[0][0] if self._ending else None
         if self._fork_at is not None and self._queue:
             due = self._fork_at if due is None else min(due, self._fork_at)
+        if self._unheard:
+            due = self._unheard[0][0] if due is None else min(due, self._unheard[0][0])
         if self._stopping:
             kills = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
             due = min(kills, default=due) if due is None else min(due, *kills)
@@ -204,6 +210,15 @@ class ProcessWorkers:
                 self._kill(task)
             elif lane.task is task and not process.is_exiting(lane.pid):  # else its template tells how it died
                 self._give_up(lane, CLOSED)
+        while self._unheard and self._unheard[0][0] <= now:
+            _, lane, task = self._unheard.popleft()
+            if lane.task is task:
+                if self._template.wake():
+                    text = (
+                        "the workers' template process was stopped (SIGSTOP), and the run stood still; it was continued"
+                    )
+                    self.reports.append(RunNotice(text))
+                self._unheard.append((now + UNHEARD_S, lane, task))
         if self._stopping:
             for task in self._tasks.values():
                 if task.kill_at is not None and task.kill_at <= now:
@@ -472,6 +487,7 @@ class ProcessWorkers:
     def _kill(self, task: Assignment) -> None:
         self._set_kill_at(task, None)
         task.killed = True
+        self._unheard.append((self._clock() + UNHEARD_S, self._lanes[task.lane], task))
         self._condemn(self._lanes[task.lane])
 
     def _set_kill_at(self, task: Assignment, at: float | None) -> None:

@@ -716,3 +716,16 @@ def tries_to_read(context: OpExecutionContext) -> str:
 @op
 def sets_variable() -> None:
     os.environ["SEEN_BY_STEPS"] = "set by a step"
+
+
+@op
+def stops_its_parent() -> int:
+    """Stop the template that forked this worker."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    return 1
+
+
+@op
+def plus_one(number: int) -> int:
+    """A step below another."""
+    return number + 1
