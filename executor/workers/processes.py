@@ -17,7 +17,7 @@ from executor.errors import WorkersUnavailable, describe_exit
 from executor.scheduler.events import Facts, RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene, process
-from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never_began, stopped
+from executor.workers.assignment import CLOSED, CONTINUED, GARBAGE, Assignment, died, never_began, stopped
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.lanes import Lane
 from executor.workers.parent import TemplateLink
@@ -214,10 +214,7 @@ class ProcessWorkers:
             _, lane, task = self._unheard.popleft()
             if lane.task is task:
                 if self._template.wake():
-                    text = (
-                        "the workers' template process was stopped (SIGSTOP), and the run stood still; it was continued"
-                    )
-                    self.reports.append(RunNotice(text))
+                    self.reports.append(RunNotice(CONTINUED))
                 self._unheard.append((now + UNHEARD_S, lane, task))
         if self._stopping:
             for task in self._tasks.values():
