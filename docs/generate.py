@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from executor.config.check import IN_PROCESS_SETTINGS  # noqa: E402  (found by the line above, also when not installed)
 from executor.config.described import DESCRIBED  # noqa: E402  (as above)
-from executor.scheduler import events, outcomes  # noqa: E402  (as above)
+from executor.scheduler import commands, events, outcomes  # noqa: E402  (as above)
 from executor.scheduler.states import FINAL, MOVES, StepState  # noqa: E402  (as above)
 
 if TYPE_CHECKING:
@@ -50,6 +50,15 @@ def state_meanings() -> str:
         for s in StepState
     ]
     return table(["state", "meaning", "may become"], rows)
+
+
+def command_kinds() -> str:
+    """A row for each command of the scheduler: its fields, and what it asks for."""
+    rows = []
+    for cls in get_args(commands.Command):
+        fields = ", ".join(field.name for field in dataclasses.fields(cls))
+        rows.append([f"`{cls.__name__}({fields})`", first_sentence(cls)])
+    return table(["command", "what the driver is asked for"], rows)
 
 
 def event_kinds() -> str:
@@ -137,6 +146,7 @@ def of_tests(name: str) -> ModuleType:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "command_kinds": command_kinds,
     "states": states,
     "state_meanings": state_meanings,
     "event_kinds": event_kinds,

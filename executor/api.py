@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from executor.authoring.jobs import JobDefinition, job_of_assets
+from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.walk import distinct_ops
 from executor.config.machine import worker_count
 from executor.errors import RunFailed, RunInterrupted, UsageError
@@ -38,6 +39,7 @@ def execute_job(
     reexecution_options: ReexecutionOptions | None = None,
     origin: Mapping[str, object] | None = None,
     progress: bool = False,
+    **_misplaced: Never,
 ) -> RunResult:
     """The result of running ``job`` now, by the executor that it is configured with.
 
@@ -65,6 +67,7 @@ def execute_job(
         RunFailed: with ``raise_on_error``: a step failed; the text has each step's traceback.
         RunInterrupted: with ``raise_on_error``: a signal stopped the run.
     """
+    refuse_misplaced(execute_job, _misplaced, runs=True)
     if not isinstance(job, JobDefinition):
         raise UsageError(f"execute_job was given {job!r}; give a job, made with @job or define_asset_job")
     chosen = op_selection if selection is None else selection
@@ -94,12 +97,14 @@ def execute_in_process(
     op_selection: Selection = None,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    **_misplaced: Never,
 ) -> RunResult:
     """The result of running ``job`` now, one step after another in this process; else like ``execute_job``.
 
     With ``raise_on_error``, what a step raised is raised as it is. The settings of the job's executor are checked,
     and only its ``retries`` are used.
     """
+    refuse_misplaced(execute_in_process, _misplaced, runs=True)
     import dataclasses
 
     chosen = op_selection if selection is None else selection
@@ -131,6 +136,7 @@ def materialize(
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
     progress: bool = False,
+    **_misplaced: Never,
 ) -> RunResult:
     """The result of making these assets now, each in a worker process (unlike Dagster, which uses the caller's).
 
@@ -150,6 +156,7 @@ def materialize(
         ConfigError: the run config has mistakes.
         RunFailed: an asset failed.
     """
+    refuse_misplaced(materialize, _misplaced, runs=True)
     job = job_of_assets(assets, selection=selection, executor_def=executor_def)
     return execute_job(
         job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event, progress=progress
@@ -190,6 +197,9 @@ def _execute(
     progress: bool = False,
 ) -> tuple[RunResult, dict[str, BaseException]]:
     """Run a job: its result, and what steps raised in this process."""
+    from executor.workers.streams import fill_streams
+
+    fill_streams()  # a file of ours in the place of a standard stream would be read and written by steps
     settings = config.settings
     at_once = worker_count(settings)
     launch, shown, result = None, None, None

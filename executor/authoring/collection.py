@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 from executor.authoring.asset_graph import asset_graph
 from executor.authoring.executors import ExecutorDefinition, check_executor
 from executor.authoring.graphs import GraphDefinition
 from executor.authoring.jobs import AssetJobDefinition, JobDefinition, job_of_assets
+from executor.authoring.misplaced import refuse_misplaced
 from executor.errors import DefinitionError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Definitions:
         assets: Iterable[object] | None = None,
         jobs: Iterable[JobDefinition | GraphDefinition] | None = None,
         executor: ExecutorDefinition | None = None,
+        **_misplaced: Never,
     ) -> None:
+        refuse_misplaced(Definitions, _misplaced)
         self.executor = check_executor("Definitions", executor)
         self._graph = asset_graph("Definitions", () if assets is None else assets)
         self._jobs: dict[str, JobDefinition] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Never, overload
 
 from executor.authoring.assets import (
     AssetLike,
@@ -15,6 +15,7 @@ from executor.authoring.assets import (
 )
 from executor.authoring.demands import Demands, make_demands
 from executor.authoring.graphs import GraphDefinition
+from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.ports import DEFAULT_OUTPUT, AssetIn, AssetOut, Out, declared_inputs
 from executor.authoring.signature import check_function, own_name
 from executor.errors import DefinitionError, did_you_mean
@@ -42,6 +43,7 @@ def multi_asset(
     pools: Mapping[str, int] | None = None,
     concurrency_group: str | None = None,
     config_schema: Any = None,
+    **_misplaced: Never,
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """Several assets made by one step: ``outs`` names them, the function returns a tuple or yields an ``Output`` each.
 
@@ -50,6 +52,7 @@ def multi_asset(
     Raises:
         DefinitionError: the function and the arguments do not fit; the text says what to change.
     """
+    refuse_misplaced(multi_asset, _misplaced)
 
     def decorate(fn: Callable[..., Any]) -> AssetsDefinition:
         step = own_name("a multi_asset", fn, name)
@@ -125,6 +128,7 @@ def graph_asset(
     group_name: str | None = None,
     owners: Iterable[str] | None = None,
     kinds: Iterable[str] | None = None,
+    **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """An asset made by a graph of ops: the decorated body calls ops and returns the result of one.
 
@@ -134,6 +138,7 @@ def graph_asset(
     Raises:
         DefinitionError: the body and the arguments do not fit; the text says what to change.
     """
+    refuse_misplaced(graph_asset, _misplaced)
 
     def decorate(fn: Callable[..., Any]) -> AssetsDefinition:
         check_function("a graph_asset", fn)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.authoring.retry import RetryPolicy
-from executor.authoring.tags import POOL_TAG, PRIORITY_TAG, tagged_priority
+from executor.authoring.tags import POOL_TAG, PRIORITY_RANGE, PRIORITY_TAG, fits_priority, tagged_priority
 from executor.config.durations import parse_duration
 from executor.errors import DefinitionError
 
@@ -104,6 +104,8 @@ def _priority(owner: str, priority: object, tags: Mapping[str, str]) -> int | No
         return tagged
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise DefinitionError(f"{owner}: priority is {priority!r}; give a whole number (higher runs first, 0 is usual)")
+    if not fits_priority(priority):
+        raise DefinitionError(f"{owner}: priority is too large or too small; {PRIORITY_RANGE}")
     if tagged is not None and tagged != priority:
         raise DefinitionError(
             f"{owner}: priority={priority} and tag {PRIORITY_TAG!r}={tagged} give two priorities; give one"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, overload
 
 from executor.authoring import composition
 from executor.authoring.composition import InputHandle, Node, OutputHandle, OutputHandles
+from executor.authoring.misplaced import refuse_misplaced
 from executor.authoring.names import check_name
 from executor.authoring.ops import first_paragraph
 from executor.authoring.ports import DEFAULT_OUTPUT, GraphOut, In, Nothing, Out
@@ -109,12 +110,14 @@ class GraphDefinition(composition.Invocable):
         run_tags: Mapping[str, object] | None = None,
         executor_def: ExecutorDefinition | None = None,
         op_retry_policy: RetryPolicy | None = None,
+        **_misplaced: Never,
     ) -> JobDefinition:
         """A job that runs this graph; the arguments are those of ``@job``.
 
         Raises:
             DefinitionError: an input of the graph would have no value, or an argument does not fit.
         """
+        refuse_misplaced(self.to_job, _misplaced, takes_executor=True)
         from executor.authoring.jobs import JobDefinition  # which builds on graphs
 
         return JobDefinition(
@@ -196,6 +199,7 @@ def graph(
     name: str | None = None,
     description: str | None = None,
     out: GraphOut | Mapping[str, GraphOut] | None = None,
+    **_misplaced: Any,
 ) -> Any:  # the overloads say what
     """A graph made of the decorated body, which calls ops and other graphs and returns their results.
 
@@ -211,6 +215,11 @@ def graph(
     Raises:
         DefinitionError: an input is unknown or not connected, two ops have one name, or the result fits no output.
     """
+    if "tags" in _misplaced:
+        raise DefinitionError(
+            "graph: there is no argument 'tags'; tag its ops, or one use of the graph in a body: my_graph.tag({...})()"
+        )
+    refuse_misplaced(graph, _misplaced)
 
     def decorate(fn: Callable[..., Any]) -> GraphDefinition:
         called = own_name("a graph", fn, name)

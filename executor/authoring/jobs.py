@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Never, overload
+from typing import TYPE_CHECKING, Any, Never, NoReturn, overload
 
 from executor.authoring.asset_graph import AssetGraph, asset_graph
 from executor.authoring.assets import AssetsDefinition
@@ -152,6 +152,7 @@ class JobDefinition:
         home: str | PathLike[str] | None = None,
         resume_from: str | None = None,
         progress: bool = False,
+        **_misplaced: Never,
     ) -> RunResult:
         """The result of running the job now, by its executor.
 
@@ -170,6 +171,7 @@ class JobDefinition:
             RunFailed: a step failed.
             UsageError: the selection names an unknown step, or leaves out one whose value is needed.
         """
+        refuse_misplaced(self.execute, _misplaced, runs=True)
         from executor.api import execute_job  # the one import that points down: a job can run itself
 
         return execute_job(
@@ -192,6 +194,7 @@ class JobDefinition:
         selection: Selection = None,
         op_selection: Selection = None,
         home: str | PathLike[str] | None = None,
+        **_misplaced: Never,
     ) -> RunResult:
         """The result of running the job now, one step after another in this process: for tests and debuggers.
 
@@ -203,6 +206,7 @@ class JobDefinition:
             UsageError: the selection names an unknown step, or leaves out one whose value is needed.
             Exception: with ``raise_on_error``: what a step raised, as it is.
         """
+        refuse_misplaced(self.execute_in_process, _misplaced, runs=True)
         from executor.api import execute_in_process  # as in execute
 
         return execute_in_process(
@@ -212,6 +216,13 @@ class JobDefinition:
             raise_on_error=raise_on_error,
             selection=selection if op_selection is None else op_selection,
             home=home,
+        )
+
+    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """A job cannot be called; the error says what can be done instead."""
+        raise DefinitionError(
+            f"job {self.name!r} cannot be called, and is no part of another one; to use it in a body make it a graph, "
+            f"with @graph; to run it: {self.name}.execute()"
         )
 
     def __repr__(self) -> str:

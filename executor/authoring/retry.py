@@ -7,6 +7,12 @@ from enum import Enum
 
 from executor.errors import DefinitionError
 
+#: No retry waits longer: a year, in seconds. A delay that doubles gets there soon, and no clock has room for the rest.
+LONGEST_DELAY_S = 365 * 86400.0
+
+# So many doublings are more than a year, of whatever delay a clock can tell from none.
+_MOST_DOUBLINGS = 64
+
 
 class Backoff(Enum):
     """How the delay grows from one attempt to the next."""
@@ -28,6 +34,7 @@ class RetryPolicy:
 
     ``delay`` is in seconds; without one the step is ready again at once. The delays are Dagster's:
     ``LINEAR`` waits ``n * delay`` after attempt n, ``EXPONENTIAL`` ``(2**n - 1) * delay``.
+    None waits longer than a year.
 
     Raises:
         DefinitionError: a negative number, or ``backoff`` or ``jitter`` without a ``delay``.
@@ -55,17 +62,18 @@ class RetryPolicy:
         """Seconds to wait after the failure of attempt number ``attempt``; ``chance`` is a number in [0, 1)."""
         if not self.delay:
             return 0.0
+        delay = float(min(self.delay, LONGEST_DELAY_S))
+        wait = delay
         if self.backoff is Backoff.LINEAR:
-            wait = self.delay * attempt
+            wait = delay * attempt
         elif self.backoff is Backoff.EXPONENTIAL:
-            wait = ((2**attempt) - 1) * self.delay
-        else:
-            wait = self.delay
+            wait = (2.0 ** min(attempt, _MOST_DOUBLINGS) - 1) * delay
+        wait = min(wait, LONGEST_DELAY_S)
         if self.jitter is Jitter.FULL:
             wait *= chance
         elif self.jitter is Jitter.PLUS_MINUS:
-            wait += 2 * chance * self.delay - self.delay
-        return max(0.0, float(wait))
+            wait += 2 * chance * delay - delay
+        return min(max(0.0, wait), LONGEST_DELAY_S)
 
 
 class Failure(Exception):

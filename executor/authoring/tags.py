@@ -10,6 +10,12 @@ from executor.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+#: The largest priority, and with a minus the smallest: 32 bits, so that the sum of two fits the ledger's numbers.
+MOST_PRIORITY = 2**31 - 1
+
+#: Where a priority does not fit: the rest of the sentence.
+PRIORITY_RANGE = f"a priority is a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
+
 #: The tag whose value is a step's priority, as text.
 PRIORITY_TAG = "dagster/priority"
 #: The tag whose value is the pool of a step: an older spelling of ``pool=``.
@@ -57,14 +63,22 @@ def tagged_priority(owner: str, tags: Mapping[str, str]) -> int | None:
     """The priority that ``dagster/priority`` gives, or None without that tag.
 
     Raises:
-        DefinitionError: its value is not a whole number.
+        DefinitionError: its value is not a whole number, or too large for one.
     """
     text = tags.get(PRIORITY_TAG)
     if text is None:
         return None
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise DefinitionError(
             f"{owner}: tag {PRIORITY_TAG!r} is {text!r}; a priority is a whole number, such as '1' or '-1'"
         ) from None
+    if not fits_priority(number):
+        raise DefinitionError(f"{owner}: tag {PRIORITY_TAG!r} is {text!r}; {PRIORITY_RANGE}")
+    return number
+
+
+def fits_priority(number: int) -> bool:
+    """Whether a whole number is within the bounds of priorities."""
+    return -MOST_PRIORITY <= number <= MOST_PRIORITY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +88,24 @@ def run_command(arguments: Sequence[str]) -> int:
 
         read_by_nobody(1)
         return OK
+    except OSError as error:  # a disk that is full, a folder that is gone, no descriptors, no memory
+        from executor.cli.stream import read_by_nobody
+
+        read_by_nobody(1)  # what Python still holds back for it could not be written at the end either
+        return _say(f"Error: {_trouble(error)}", FAILED)
     except ExecutorError as error:
         wrong = isinstance(error, UsageError | ConfigError | BadDefinition | UnmetRequirement)
         return _say(f"Error: {error}", WRONG if wrong else FAILED)
+
+
+def _trouble(error: OSError) -> str:
+    if error.filename is None and error.errno == errno.ENOENT:
+        try:
+            os.getcwd()  # noqa: PTH109  (whether it is there is the question)
+        except OSError:
+            return "the current folder has been removed; change to another one"
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{error.filename}: {what}"
 
 
 def _say(text: str, code: int) -> int:

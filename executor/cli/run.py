@@ -142,7 +142,7 @@ def _run(
     )
     watch.finish(result, command)
     if result.success:
-        return OK
+        return FAILED if watch.data_lost else OK
     return INTERRUPTED if result.interrupted or result.status == "cancelled" else FAILED
 
 
@@ -172,7 +172,8 @@ def _resumed_text(job: JobDefinition, resume: ReexecutionOptions, *, as_json: bo
 
 def _open_events(name: str) -> FileIO:
     try:
-        return open(name, "wb", buffering=0)  # each event is there as soon as it has happened
+        # each event is there as soon as it has happened; what stands in it stays until there is a run
+        return open(name, "ab", buffering=0)
     except OSError as error:
         raise UsageError(f"--events {name}: {error.strerror}") from error
 

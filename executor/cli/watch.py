@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from executor.cli.stream import LineStream, read_by_nobody
@@ -71,6 +72,7 @@ class Watch:
         """``events`` is a file for the events as JSON, ``-`` for stdout, or None."""
         data_on_stdout = as_json or events == "-"
         self.summary = Summary()
+        self.data_lost = False  #: what was asked for as data, with --json or --events, could not all be written
         self.home, self._output, self._as_json, self._events = home, output, as_json, events
         self._folder: RunFolder | None = None
         self._out, self._err = LineStream(1, keep_all=data_on_stdout), LineStream(2)
@@ -89,6 +91,7 @@ class Watch:
         self.summary.add(event, t)
         if isinstance(event, RunStarted):
             self._folder = RunFolder(self.home / "runs" / event.run_id)
+            self._empty_events()
         if self._events is not None:
             self._write_event(encode(event, t))
         if self._progress == "plain":
@@ -108,7 +111,8 @@ class Watch:
         if self._people is None:
             return
         try:
-            sys.stdout.flush()  # what a step in this process printed comes before the line that says that it ended
+            if sys.stdout is not None:  # it was closed when this process began
+                sys.stdout.flush()  # what a step in this process printed comes before the line that says that it ended
         except OSError:  # whoever read it has gone
             read_by_nobody(1)
         # The summary begins with how the run ended.
@@ -119,6 +123,12 @@ class Watch:
         if line is not None:
             self._people.write(line)
 
+    def _empty_events(self) -> None:
+        """Remove what an earlier run has left in the file for events, now that another one has begun."""
+        if self._events is not None and self._events != "-":
+            with suppress(OSError):  # it is no file but a pipe, or a terminal
+                self._events.truncate(0)
+
     def _write_event(self, line: str) -> None:
         if self._events == "-":
             self._out.write(line)
@@ -128,6 +138,7 @@ class Watch:
             except OSError as error:  # no reason to stop the run: its own history is elsewhere
                 self._err.write(f"--events: no more events are written to {self._events.name}: {error.strerror}")
                 self._events = None
+                self.data_lost = True
 
     def finish(self, result: RunResult, command: Sequence[str]) -> None:
         """Show how the run went. ``command`` is how it was asked for, less its selection."""
@@ -142,6 +153,7 @@ class Watch:
             self._out.write(json.dumps(result_record(result), indent=2))
         self._out.finish()
         if self._out.trouble is not None:
+            self.data_lost = self.data_lost or self._as_json or self._events == "-"
             self._err.write(f"stdout could not be written: {self._out.trouble}")
         failures = self.summary.failures_text(
             result.plan,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from executor.config.machine import MOST_PROCESSES
 from executor.config.problems import Problems, json_text, nearest, quoted
 from executor.config.secrets import SecretText
 from executor.config.settings import ExecutorSettings, StartMethod, TagLimit
@@ -110,6 +111,10 @@ def _max_concurrent(value: object, path: Path, problems: Problems) -> Fields:
     if value is None:
         return {"max_concurrent": None}
     number = _whole_number(value, path, problems, least=0, unit="steps at once, or null for the number of CPUs")
+    if number is not None and number > MOST_PROCESSES:
+        said = f"{problems.shown(path, value)} is more steps at once than any Linux has processes ({MOST_PROCESSES})"
+        problems.add(path, f"{said}; write a smaller number, or null for the number of CPUs")
+        return {}
     return {} if number is None else {"max_concurrent": number or None}
 
 
@@ -238,7 +243,7 @@ def _retries(value: object, path: Path, problems: Problems) -> Fields:
 def _steps_per_worker(value: object, path: Path, problems: Problems) -> Fields:
     if value == "unlimited":
         return {"steps_per_worker": None}
-    if isinstance(value, str) and not value.isdigit():
+    if isinstance(value, str) and not _digits(value):
         said = f"{problems.shown(path, value)} is neither a whole number nor 'unlimited'"
         problems.add(path, f"{said}{nearest(value, ['unlimited'])}")
         return {}
@@ -290,13 +295,18 @@ def _whole_number(value: object, path: Path, problems: Problems, *, least: int, 
         value = as_number(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
-    if isinstance(value, str) and not isinstance(value, SecretText) and value.strip().isdigit():
-        hint = f"write it without quotes: {int(value)}"
+    if isinstance(value, str) and not isinstance(value, SecretText) and _digits(value.strip()):
+        hint = f"write it without quotes: {value.strip()}"
     else:
         hint = f"write a whole number of {unit}, {least} or more"
     said = "allowed" if type(value) is int else "a whole number"
     problems.add(path, f"{problems.shown(path, value)} is not {said}; {hint}")
     return None
+
+
+def _digits(text: str) -> bool:
+    """Whether a text is a number; ``str.isdigit`` alone takes more than digits, such as ``²``."""
+    return text.isascii() and text.isdigit()
 
 
 def as_number(text: str) -> int | float | str:

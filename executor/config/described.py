@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_args
 
-from executor.config.machine import MAX_CONCURRENT_VARIABLE
+from executor.config.machine import MAX_CONCURRENT_VARIABLE, MOST_PROCESSES
 from executor.config.settings import StartMethod
 
 
@@ -55,7 +55,7 @@ DESCRIBED: dict[str, Described] = {
         "whole number from 0, or null",
         f"`{MAX_CONCURRENT_VARIABLE}`, else the CPUs that this process may use",
         "steps at once; 0 and null mean the default",
-        {"type": ["integer", "null"], "minimum": 0},
+        {"type": ["integer", "null"], "minimum": 0, "maximum": MOST_PROCESSES},
     ),
     "tag_concurrency_limits": Described(
         "list of `{key, value, limit}`, or null",

@@ -24,6 +24,9 @@ MAX_POOL_LIMIT_VARIABLE = "EXECUTOR_MAX_POOL_LIMIT"
 # Dagster's bound: a larger number is mostly a misprint.
 MAX_POOL_LIMIT = 1000
 
+#: No Linux has more processes at a time, whatever is set (PID_MAX_LIMIT); so no more steps.
+MOST_PROCESSES = 4_194_304
+
 # What the ledger's sums have room for, whatever the variable says.
 _POOL_LIMIT_BOUND = (1 << 31) - 1
 
@@ -31,19 +34,21 @@ _POOL_LIMIT_BOUND = (1 << 31) - 1
 def worker_count(settings: ExecutorSettings, environ: Mapping[str, str] | None = None) -> int:
     """How many steps may run at once under these settings, 1 or more; reads the machine where they leave it open.
 
+    No more than the processes that this machine can have.
+
     Raises:
         ConfigError: ``EXECUTOR_MAX_CONCURRENT`` is needed and is not a whole number, 0 or more.
     """
     if settings.in_process:
         return 1
-    return settings.max_concurrent or default_max_concurrent(environ)
+    return min(settings.max_concurrent or default_max_concurrent(environ), _most_processes())
 
 
 def default_max_concurrent(environ: Mapping[str, str] | None = None) -> int:
     """``EXECUTOR_MAX_CONCURRENT`` where it is set and not 0, else ``usable_cpus()``.
 
     Raises:
-        ConfigError: the variable is not a whole number, 0 or more.
+        ConfigError: the variable is not a whole number, 0 or more, or absurdly large.
     """
     return environment_max_concurrent(environ) or usable_cpus()
 
@@ -55,8 +60,9 @@ def environment_max_concurrent(environ: Mapping[str, str] | None = None) -> int 
         ConfigError: the variable is not a whole number, 0 or more.
     """
     text = (os.environ if environ is None else environ).get(MAX_CONCURRENT_VARIABLE, "").strip()
-    if text and not (text.isascii() and text.isdigit()):
-        problem = f"environment variable {MAX_CONCURRENT_VARIABLE}: {text!r} is not a whole number, 0 or more"
+    if text and not (text.isascii() and text.isdigit() and float(text) <= MOST_PROCESSES):
+        problem = f"environment variable {MAX_CONCURRENT_VARIABLE}: {text!r} is not a whole number from 0 to "
+        problem += f"{MOST_PROCESSES} (no Linux has more processes)"
         raise ConfigError([f"{problem}; correct it, or unset it to use as many steps at once as there are CPUs"])
     return int(text or 0) or None
 
@@ -92,6 +98,12 @@ def usable_memory(root: str = "") -> int:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     bounds = [int(text) for name in ("memory.max", "memory.limit_in_bytes") for text in _of_cgroups(root, name)]
     return min([machine, *bounds])
+
+
+def _most_processes() -> int:
+    """The processes that this machine can have at a time."""
+    text = _read("/proc/sys/kernel/pid_max").strip()
+    return int(text) if text.isdigit() else MOST_PROCESSES
 
 
 def _of_cgroups(root: str, name: str) -> Iterator[str]:

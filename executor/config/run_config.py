@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.check import KINDS, SETTINGS, ExecutorKind
-from executor.config.problems import Problems, python_lines, quoted, yaml_lines
+from executor.config.problems import Problems, nearest, python_lines, quoted, yaml_lines
 from executor.config.secrets import masked
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _execution(execution: object, misplaced: dict[Path, Any], problems: Problems
             if _is_executors(key):
                 misplaced[*where, key] = value
             elif key != "config":
-                problems.unknown((*where, key), ["config"])
+                problems.unknown((*where, key), ["config", *KINDS])
     elif execution is not None:
         example = problems.literal({"config": {"max_concurrent": 4}}, where)
         problems.add(where, f"{problems.shown(where, execution)} is not a dict; it looks like {example}")
@@ -138,7 +138,13 @@ def unwrapped(config: object, path: Path, problems: Problems) -> ExecutorPart:
         return NO_PART
     named = [kind for kind in KINDS if kind in config]
     if not named:
-        return ExecutorPart(None, config, path)
+        if path[-1:] == ("config",) and set(config) == {"config"}:
+            _right_place({(*path, "config"): config["config"]}, {}, problems, path[:-2])
+            return NO_PART
+        misspelled = [key for key, value in config.items() if key not in SETTINGS and _is_near_a_kind(key, value)]
+        for key in misspelled:
+            problems.unknown((*path, key), KINDS)
+        return ExecutorPart(None, {key: value for key, value in config.items() if key not in misspelled}, path)
     kind = named[0]
     if len(config) > 1:
         others = [key for key in config if key != kind]
@@ -157,6 +163,11 @@ def unwrapped(config: object, path: Path, problems: Problems) -> ExecutorPart:
         _right_place({(*where, "config"): inner["config"]}, {}, problems, path[:-2], around=where)
         return NO_PART
     return ExecutorPart(kind, inner or {}, where)
+
+
+def _is_near_a_kind(key: object, value: object) -> bool:
+    """Whether a key seems to be meant for the name of an executor, around its settings."""
+    return isinstance(value, Mapping) and nearest(str(key), KINDS) != ""
 
 
 def _not_settings(value: object, path: Path, problems: Problems) -> None:

@@ -207,10 +207,25 @@ def make_run(home: Path) -> RunLock:
         # The lock comes first: whoever sees the marker and finds the lock free knows that the driver is dead.
         os.close(os.open(folder.live_marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
+        _remove(folder)
         raise UnmetRequirement(f"a folder for the run cannot be made in {home}: {error.strerror}") from error
     if lock is None:
         raise UnmetRequirement(f"the new run's folder {folder.path} is in use by somebody else")
     return lock
+
+
+def forget_run(lock: RunLock) -> None:
+    """Remove the folder of a run that has not begun, and give its lock back."""
+    lock.release()
+    _remove(lock.folder)
+
+
+def _remove(folder: RunFolder) -> None:
+    import shutil  # where something has gone wrong only
+
+    with suppress(OSError):
+        folder.live_marker.unlink(missing_ok=True)
+    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def new_run_id() -> str:

@@ -42,6 +42,9 @@ class IndexedRun:
             return
         with suppress(*_TROUBLE):
             try:
+                if not self._folder.path.exists():  # it was forgotten, since it never began
+                    index.correct((), [self._folder.run_id])
+                    return
                 run = read_run(self._folder).with_size(self._folder.size_bytes())
                 index.end(run)
                 if self._retention is not None:

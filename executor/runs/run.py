@@ -16,7 +16,8 @@ from executor.runs.claims import RunClaims
 from executor.runs.control import Control
 from executor.runs.display import MeetsPlan
 from executor.runs.driver import Driver
-from executor.runs.history import HistoryWriter
+from executor.runs.history import HistoryLost, HistoryWriter
+from executor.runs.home import forget_run
 from executor.runs.indexed import IndexedRun
 from executor.runs.leftovers import look, processes_of
 from executor.runs.notices import limit_notices
@@ -85,7 +86,7 @@ def drive_run(
         stack.callback(signals.pass_on)
         # in this order when anything goes wrong: no process, then no owner, then no lock, then a word in the index
         after = stack.enter_context(ExitStack())
-        stack.callback(lambda: lock.release(ended=ended))
+        stack.callback(lambda: lock.release(ended=ended) if _has_begun(folder) else forget_run(lock))
         if memory is not None:
             stack.callback(memory.settle, files.is_needed)
         if client is not None:
@@ -167,10 +168,25 @@ def drive_run(
     return RunResult(folder, status, interrupted=driver.interrupted is not None, plan=plan)
 
 
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether there is a first event of the run. A folder without one is of no use to anybody."""
+    try:
+        return folder.events.stat().st_size > 0
+    except OSError:
+        return False
+
+
 def _write_plan(folder: RunFolder, plan: Plan) -> None:
-    """Write the plan down, under its name only when it is whole."""
+    """Write the plan down, under its name only when it is whole.
+
+    Raises:
+        HistoryLost: it cannot be written.
+    """
     part = folder.plan.with_suffix(".tmp")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        json.dump(plan_to_record(plan), file, separators=(",", ":"))
-    part.rename(folder.plan)
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(plan_to_record(plan), file, separators=(",", ":"))
+        part.rename(folder.plan)
+    except OSError as error:
+        raise HistoryLost(str(folder.plan), error.strerror or str(error)) from error

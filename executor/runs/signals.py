@@ -27,7 +27,7 @@ class Signals:
     what nobody has taken by then from ``pass_on``.
     """
 
-    def __init__(self, on_stop: Callable[[], None]) -> None:
+    def __init__(self, on_stop: Callable[[int], None]) -> None:
         #: Both are called inside the handler, for a step that runs in this very thread; on_pause: whether it has paused
         self._on_stop = on_stop
         self.on_pause: Callable[[], bool] | None = None
@@ -63,7 +63,7 @@ class Signals:
         with suppress(BlockingIOError):  # the pipe is full of earlier ones: it wakes the loop all the same
             os.write(self._write_fd, b"!")
         if signum != signal.SIGTSTP:
-            self._on_stop()
+            self._on_stop(signum)
 
     def take(self) -> list[tuple[Wish, str]]:
         """The wishes since the last call, each with the name of its signal."""

@@ -16,7 +16,8 @@ from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
 from executor.plan.select import select_steps
 from executor.runs.configs import config_inputs, write_config
-from executor.runs.home import make_run, open_home
+from executor.runs.history import HistoryLost
+from executor.runs.home import forget_run, make_run, open_home
 from executor.runs.memory import make_memory_folder, settle_dead, storage_of
 from executor.runs.pools import join_ledger, uses_pools
 from executor.runs.records import PARENT_TAG, ROOT_TAG
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from executor.authoring.selection import Selection
     from executor.config.settings import ExecutorSettings
     from executor.plan.plan import Plan
-    from executor.runs.home import RunLock
     from executor.runs.reexecution import ReexecutionOptions
     from executor.runs.result import RunResult
     from executor.runs.resume import Resumed
@@ -91,8 +91,11 @@ def start_run(
         instance = read_instance_settings(home_path)
         owner = new_owner()
         lock = make_run(home_path)
-        stack.callback(_forget, lock)
-        write_config(lock.folder.config, config)
+        stack.callback(forget_run, lock)
+        try:
+            write_config(lock.folder.config, config)
+        except OSError as error:
+            raise HistoryLost(str(lock.folder.config), error.strerror or str(error)) from error
         keep_values = settings.in_process if instance.storage.keep is None else instance.storage.keep == "all"
         memory = make_memory_folder(instance.storage, lock.folder, keep_all=keep_values)
         if memory is not None:
@@ -169,14 +172,6 @@ def _ops(plan: Plan) -> tuple[OpDefinition, ...]:
     """The ops of the plan, each once."""
     found: dict[int, OpDefinition] = {id(step.compute): step.compute for step in plan.steps}  # type: ignore[misc]  # opaque
     return tuple(found.values())
-
-
-def _forget(lock: RunLock) -> None:
-    """Remove a run that has not begun."""
-    import shutil
-
-    lock.release()
-    shutil.rmtree(lock.folder.path, ignore_errors=True)
 
 
 def _replaced_limits(job: JobDefinition, settings: ExecutorSettings) -> list[str]:

@@ -143,7 +143,9 @@ class Summary:
             ran = seconds_text(self.wall_s.total)
             lines.append(f"  steps ran for {ran} in all, with {seconds_text(self.cpu_s)} of CPU{memory}")
             path, seconds = critical_path(plan, {step.key: self.wall_s[step.key] for step in plan.steps})
-            lines.append(f"  critical path {seconds_text(seconds)}: {_path_text(path)}")
+            lines.append(
+                f"  critical path {seconds_text(seconds)}: {_path_text(tuple(key for key in path if self.wall_s[key]))}"
+            )  # what never ran took none of it
         if waits := waits_text(self.waited):
             lines.append(f"  waits of all steps: {waits}")
         return "\n".join(lines)

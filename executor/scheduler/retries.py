@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from executor.authoring.retry import LONGEST_DELAY_S
+
 if TYPE_CHECKING:
     from executor.authoring.retry import RetryPolicy
     from executor.scheduler.outcomes import StepError
@@ -34,7 +36,7 @@ def retry_delay_s(policy: RetryPolicy | None, error: StepError, attempt: int, ch
         return None
     if error.kind == "retry_requested":
         most = DEFAULT_REQUESTED_RETRIES if error.max_retries is None else error.max_retries
-        return None if attempt > most else max(0.0, error.retry_after_s or 0.0)
+        return None if attempt > most else min(max(0.0, error.retry_after_s or 0.0), LONGEST_DELAY_S)
     if policy is None or attempt > policy.max_retries:
         return None
     return policy.delay_s(attempt, chance)

@@ -53,6 +53,9 @@ GARBAGE = (
     "the socket to its worker's driver"
 )
 
+#: Why a run has stood still that goes on.
+CONTINUED = "the workers' template process was stopped (SIGSTOP), and the run stood still; it was continued"
+
 
 def died(status: int, key: str, because: str | None = None) -> StepError:
     """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status."""

@@ -81,7 +81,7 @@ class Worker:
         self._runner = runner
         self.stop = self._runner.stop
         self.on_term: Callable[[int, FrameType | None], None] = self.stop.on_signal  #: what handles SIGTERM here
-        self._logs = [f"{job.lanes_folder}/{lane_file(number)}" for number in range(len(begun) // BEGUN_BYTES)]
+        self._logs = job.lanes_folder
         self._usage = process.Usage()
         self._folder = -1  #: the current folder of the run, once a second attempt is possible
 
@@ -121,12 +121,12 @@ class Worker:
             alone = not process.has_children()
             index, number, *_, claim, _ = task
             if claim and alone:
-                claimed.give_back(self._logs[lane])
+                claimed.give_back(self._log_of(lane))
             _report(channel, (*message[:-1], alone))
             if not alone:
                 killed = end_children()
                 if claim:
-                    claimed.give_back(self._logs[lane])
+                    claimed.give_back(self._log_of(lane))
                 _report(channel, ("freed", index, number, killed))
             self._prepare_next()
 
@@ -136,10 +136,13 @@ class Worker:
         os.fchdir(self._folder)
         self._usage.restart()
 
+    def _log_of(self, lane: int) -> str:
+        return f"{self._logs}/{lane_file(lane)}"
+
     def _attempt(self, task: Task, lane: int) -> tuple[Any, ...]:
         """Run one attempt: the message that reports it, which says last that other processes may still be at it."""
         index, number, op, _, _, _, claim, _ = task
-        path = self._logs[lane]
+        path = self._log_of(lane)
         refused = claimed.take(self._lock_step, path, claim) if claim and self._lock_step else None
         log_from = log_end(path)
         started_at = monotonic()

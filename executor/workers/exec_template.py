@@ -164,6 +164,7 @@ def exec_main() -> NoReturn:
     threads = process.thread_names()
     if threads:
         _give_up(control, "threads", ", ".join(threads))
+    reset_signals()  # once more: that code may have asked for signals of its own, or ignore some
     Template(ops, control, begun.memory, attempts=load["attempts"], environ=load["environ"]).run()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from executor.scheduler.events import Facts, StepFailed, StepStarted, StepSucceeded
@@ -44,6 +45,10 @@ def debug(key: str, error: BaseException) -> None:
     pdb.post_mortem(error.__traceback__)
 
 
+# A timer has no room for any number of seconds; a step that may take longer than a year needs none.
+LONGEST_ALARM_S = 365 * 86400.0
+
+
 class InlineWorkers:
     """Runs each attempt inside ``begin``. Implements ``Workers``, less what only a process of its own can give.
 
@@ -65,6 +70,7 @@ class InlineWorkers:
         self._runner: StepRunner | None = None
         self._listening: Listening | None = None
         self._interrupted = False
+        self._inside = False  #: a step is in here
         self._alarmed = False  #: a timer runs for the step
         self._timer_s: float | None = None  #: what was left of a step's timeout when it was paused
 
@@ -102,8 +108,12 @@ class InlineWorkers:
         usage.restart()
         runner.stop.asked = self._interrupted  # not what stopped an earlier attempt: this process lives on after it
         started_at = time.monotonic()
-        with self._held(attempt.claim) as refused, self._alarm(attempt.timeout_s):
-            outcome = refused or runner.run(attempt.op, task)
+        self._inside = True
+        try:
+            with self._held(attempt.claim) as refused, self._alarm(attempt.timeout_s):
+                outcome = refused or runner.run(attempt.op, task)
+        finally:
+            self._inside = False
         ended_at = time.monotonic()
         cpu_s, peak = usage.read()
         facts = Facts(self._clock.at(started_at), self._clock.at(ended_at), cpu_s, peak, os.getpid())
@@ -134,7 +144,7 @@ class InlineWorkers:
     @contextmanager
     def _alarm(self, seconds: float | None) -> Iterator[None]:
         """Interrupt what runs inside after ``seconds``; only the main thread can be interrupted."""
-        if seconds is None:
+        if seconds is None or seconds > LONGEST_ALARM_S:
             yield
             return
         try:
@@ -159,11 +169,19 @@ class InlineWorkers:
         if self._runner is not None:
             self._runner.stop.on_signal(signum, frame)
 
-    def interrupt(self) -> None:
-        """Raise in the step that is running, if any."""
+    def interrupt(self, signum: int) -> None:
+        """Raise in the step that is running, if any; the second time end this process as the signal does by itself.
+
+        All that has happened is in the history by then: nothing is told while a step runs.
+        """
+        if self._inside and self._interrupted and not hasattr(sys, "ps1"):  # a notebook's process outlives its runs
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
         self._interrupted = True
         if self._runner is not None:
-            self._runner.stop.on_signal(signal.SIGINT, None)
+            if self._inside and not hasattr(sys, "ps1"):
+                _say(f"{signal.Signals(signum).name}: the step is asked to stop; once more to end this process at once")
+            self._runner.stop.on_signal(signum, None)
 
     def stop(self, key: str, reason: StopReason, *, kill: bool) -> None:  # noqa: ARG002  (nothing to kill)
         """Drop the attempt if it was not begun; between two calls of ``tick`` nothing runs."""
@@ -199,3 +217,10 @@ class InlineWorkers:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error inside a signal handler: past what may be at work there, and to no full pipe."""
+    with suppress(OSError):
+        if select.select((), (2,), (), 0)[1]:
+            os.write(2, f"{text}\n".encode())

@@ -86,8 +86,8 @@ class Workers(Protocol):
     def resume(self) -> None:
         """Continue them."""
 
-    def interrupt(self) -> None:
-        """A signal asks the run to stop; called inside the signal handler, for workers that block the driver."""
+    def interrupt(self, signum: int) -> None:
+        """This signal asks the run to stop; called inside the signal handler, for workers that block the driver."""
 
     def close(self, *, kill: bool = False) -> None:
         """End all processes and wait until they are gone. ``kill``: without the chance to clean up.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import select
+import signal
 import time
 from typing import TYPE_CHECKING
 
-from executor.workers import hygiene
+from executor.workers import hygiene, process
 from executor.workers.child import LINGER_S
 from executor.workers.sockets import FDS_PER_PACKET
 
@@ -76,6 +77,16 @@ class TemplateLink:
             self.flush()
         self._orders.append(("lane", number))
         self._fds.append(hygiene.register(fd))
+
+    def wake(self) -> bool:
+        """Continue the template if it was stopped (SIGSTOP); whether it was."""
+        if self._process is None:
+            return False
+        found = process.stat_of(self._process.pid)
+        if found is None or found[0] != b"T":
+            return False
+        process.signal_one(self._process.pid, signal.SIGCONT)
+        return True
 
     def flush(self) -> None:
         """Send the orders."""

@@ -13,11 +13,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from executor.errors import WorkersUnavailable
+from executor.errors import WorkersUnavailable, describe_exit
 from executor.scheduler.events import Facts, RunNotice, SlotFreed, StepFailed, StepReturned, StepStarted, StepSucceeded
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene, process
-from executor.workers.assignment import CLOSED, GARBAGE, Assignment, died, never_began, stopped
+from executor.workers.assignment import CLOSED, CONTINUED, GARBAGE, Assignment, died, never_began, stopped
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.lanes import Lane
 from executor.workers.parent import TemplateLink
@@ -44,6 +44,9 @@ RETURNS = 5
 
 # After a fork that failed for want of memory, descriptors or processes, the next is tried so much later.
 FORK_AGAIN_S = 0.1
+
+# A killed worker is gone in milliseconds; when nothing is heard of it for so long, the template may be stopped.
+UNHEARD_S = 1.0
 
 # A template that dies so many times in a row, with no attempt succeeding between, is not started again.
 RESTARTS = 3
@@ -82,6 +85,7 @@ class ProcessWorkers:
         self._asked: set[Lane] = set()  #: lanes on which a fork was ordered, and not answered
         self._fork_at: float | None = None  #: after a fork that failed: when to try again
         self._ending: deque[tuple[float, Lane, Assignment]] = deque()  #: have reported; when they must be gone
+        self._unheard: deque[tuple[float, Lane, Assignment]] = deque()  #: were killed; when that should be known
         self._stopping = 0  #: attempts with a kill_at
         self._begins_left = steps  #: how many attempts may still come, to fork no more ahead than that
         self._returns: dict[str, int] = {}  #: step key -> workers in a row that died before they began it
@@ -198,6 +202,8 @@ class ProcessWorkers:
         due = self._ending[0][0] if self._ending else None
         if self._fork_at is not None and self._queue:
             due = self._fork_at if due is None else min(due, self._fork_at)
+        if self._unheard:
+            due = self._unheard[0][0] if due is None else min(due, self._unheard[0][0])
         if self._stopping:
             kills = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
             due = min(kills, default=due) if due is None else min(due, *kills)
@@ -211,6 +217,12 @@ class ProcessWorkers:
                 self._kill(task)
             elif lane.task is task and not process.is_exiting(lane.pid):  # else its template tells how it died
                 self._give_up(lane, CLOSED)
+        while self._unheard and self._unheard[0][0] <= now:
+            _, lane, task = self._unheard.popleft()
+            if lane.task is task:
+                if self._template.wake():
+                    self.reports.append(RunNotice(CONTINUED))
+                self._unheard.append((now + UNHEARD_S, lane, task))
         if self._stopping:
             for task in self._tasks.values():
                 if task.kill_at is not None and task.kill_at <= now:
@@ -226,7 +238,7 @@ class ProcessWorkers:
         self._template.order("signal_all", int(signal.SIGCONT))
         self._template.flush()
 
-    def interrupt(self) -> None:
+    def interrupt(self, signum: int) -> None:
         """Nothing to do: the driver is never blocked by a step."""
 
     def close(self, *, kill: bool = False) -> None:
@@ -302,12 +314,13 @@ class ProcessWorkers:
         elif self._restarts > RESTARTS:
             self._lost = f"the workers' template process died {self._restarts} times in a row"
         else:
-            self.reports.append(RunNotice("the workers' template process was killed; another one is started"))
+            how = "ended" if exit_code is None else describe_exit(exit_code)
+            self.reports.append(RunNotice(f"the workers' template process {how}; another one is started"))
             try:
                 # never by a fork of this process again: it has grown, and may have threads by now
                 self._attach(None)
             except (WorkersUnavailable, OSError) as error:
-                self._lost = f"the workers' template process was killed, and no other one could be started: {error}"
+                self._lost = f"the workers' template process {how}, and no other one could be started: {error}"
         if self._lost is not None:
             self._fail_queue(self._lost)
 
@@ -324,7 +337,7 @@ class ProcessWorkers:
         lane.forget_pidfd(self._selector)
         # whatever it left behind in its group goes as well; the group has nobody else in it
         process.signal_group(lane.pid, signal.SIGKILL)
-        self._on_gone(lane.number, -signal.SIGKILL, 0.0, 0, True, "died: its template was killed")
+        self._on_gone(lane.number, -signal.SIGKILL, 0.0, 0, True, "died with its template")
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -478,6 +491,7 @@ class ProcessWorkers:
     def _kill(self, task: Assignment) -> None:
         self._set_kill_at(task, None)
         task.killed = True
+        self._unheard.append((self._clock() + UNHEARD_S, self._lanes[task.lane], task))
         self._condemn(self._lanes[task.lane])
 
     def _set_kill_at(self, task: Assignment, at: float | None) -> None:

@@ -94,10 +94,14 @@ class StepRunner:
     def run(self, op: OpDefinition, task: Task) -> Produced | StepError:
         """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
         stop, pid, inputs = self.stop, os.getpid(), task[5]
+        values: dict[str, object] = {}
         try:
-            values = self._load(op, inputs) if inputs else {}
+            if inputs:
+                self._load(op, inputs, values)
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
-            return StepError("bad_input", f"an input could not be loaded: {describe(error)}", traceback_text(error))
+            name = next(item[0] for item in inputs if item[0] not in values)
+            text = f"input {name!r} could not be loaded: {describe(error)}"
+            return StepError("bad_input", text, traceback_text(error))
         context = self._context(op, task) if op.takes_context else None
         try:
             try:
@@ -132,8 +136,7 @@ class StepRunner:
             fencing_token=token,
         )
 
-    def _load(self, op: OpDefinition, inputs: Sequence[InputValue]) -> dict[str, object]:
-        values: dict[str, object] = {}
+    def _load(self, op: OpDefinition, inputs: Sequence[InputValue], values: dict[str, object]) -> None:
         for name, stored, kind in inputs:
             if kind == FAN_IN:
                 copy = op.ins[name].copy
@@ -146,7 +149,6 @@ class StepRunner:
                     if path is None and data is not None
                     else self._load_file(stored[0], copy=op.ins[name].copy, last=kind == LAST_READER)
                 )
-        return values
 
     def _load_file(self, stored: PlainValue, *, copy: bool, last: bool) -> object:
         """A value that is not in the message."""

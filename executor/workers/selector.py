@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# The kernel counts a wait in milliseconds of 32 bits, which end after 24 days.
+LONGEST_WAIT_S = 86400.0
+
+
 class Selector:
     """``epoll`` with a callback per descriptor. Not safe for several threads: each run has its own."""
 
@@ -36,9 +40,12 @@ class Selector:
             self._epoll.unregister(fd)
 
     def wait(self, timeout_s: float | None) -> None:
-        """Block until a descriptor is ready or ``timeout_s`` seconds have passed (None: for ever), and call back."""
+        """Block until a descriptor is ready or ``timeout_s`` seconds have passed (None: for ever), and call back.
+
+        A wait for longer than ``LONGEST_WAIT_S`` ends after that.
+        """
         # epoll counts in milliseconds and would round 0.2 ms down to a busy loop
-        timeout = -1.0 if timeout_s is None else 0.0 if timeout_s <= 0 else max(timeout_s, 0.001)
+        timeout = -1.0 if timeout_s is None else 0.0 if timeout_s <= 0 else min(max(timeout_s, 0.001), LONGEST_WAIT_S)
         callbacks = self._callbacks
         ready = [(fd, callbacks.get(fd)) for fd, _ in self._epoll.poll(timeout)]
         for fd, callback in ready:

@@ -85,34 +85,53 @@ class Template:
         self._lanes: dict[int, tuple[int, int]] = {}  #: number -> socket and log of its workers
         self._unopened: dict[int, OSError] = {}  #: number -> why it is not among them
         self._stacks = stacks.open_memory()
-        #: where a worker finds its socket; what is ours alone stands above, and nothing else does
-        self._channel = max(2, *map(int, os.listdir("/proc/self/fd"))) + 1  # noqa: PTH208  (names, not paths)
+        self._control = control
+
+    def run(self) -> NoReturn:
+        """Serve the driver until it closes its end or dies; then kill what is left, wait for it, and exit."""
+        code, placed, ready = BROKEN, False, False
+        try:
+            self._take_place()
+            placed = True
+            self._prepare()
+            ready = True
+            self._control.send(("ready", self._pid))
+            self._serve()
+            code = 0
+        except BaseException as error:  # noqa: BLE001  (the workers must go in any case; the driver reports it)
+            with contextlib.suppress(BaseException):
+                if not ready:
+                    self._control.send(("failed", f"{type(error).__name__}: {error}"))
+                if ready or not isinstance(error, OSError):  # what the system refuses is no error of ours
+                    import traceback
+
+                    if placed:
+                        os.dup2(self._stderr, 2)
+                    traceback.print_exc()
+        finally:
+            if placed:
+                self._end_everything()
+            os._exit(code)
+
+    def _take_place(self) -> None:
+        """Move what is ours alone to where nothing else is, in the widest room that descriptors have.
+
+        Usually above all others; but one that was inherited may stand just below the limit.
+        """
+        limit = os.sysconf("SC_OPEN_MAX")  # the soft limit of this process
+        taken = sorted({2, *map(int, os.listdir("/proc/self/fd"))})  # noqa: PTH208  (names, not paths)
+        taken = [fd for fd in taken if 2 <= fd < limit]
+        room, below = max((above - fd, fd) for fd, above in zip(taken, [*taken[1:], limit], strict=True))
+        self._channel = below + 1  #: where a worker finds its socket; what is ours alone stands above
+        self._top = below + room  #: from here on it is not ours
         self._end_of_fds = self._channel + 1
         self._stderr = self._above(os.dup(2))
-        self._control = ControlSocket(self._above(control.detach()))
+        self._control = ControlSocket(self._above(self._control.detach()))
         self._children = process.Children()
         self._children.fd = self._above(self._children.fd)
         self._epoll = select.epoll()
         self._epoll = select.epoll.fromfd(self._above(os.dup(self._epoll.fileno())))
         self._epoll.register(self._control.fileno(), select.EPOLLIN)
-
-    def run(self) -> NoReturn:
-        """Serve the driver until it closes its end or dies; then kill what is left, wait for it, and exit."""
-        code = BROKEN
-        try:
-            self._prepare()
-            self._control.send(("ready", self._pid))
-            self._serve()
-            code = 0
-        except BaseException:  # noqa: BLE001  (the workers must go in any case; the driver reports that the template died)
-            import traceback
-
-            with contextlib.suppress(BaseException):
-                os.dup2(self._stderr, 2)
-                traceback.print_exc()
-        finally:
-            self._end_everything()
-            os._exit(code)
 
     def _prepare(self) -> None:
         # no Ctrl-C and no hang-up comes here: a template is in a session of its own, without a terminal
@@ -431,9 +450,14 @@ class Template:
         os.close(fd)
 
     def _above(self, fd: int) -> int:
-        """Move a descriptor of ours to where no worker keeps it."""
+        """Move a descriptor of ours to where no worker keeps it. Raises ``OSError`` where there is no room."""
         try:
-            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._channel + 1)
+            room = self._channel + 1 < self._top
+            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._channel + 1) if room else -1
+            if moved >= self._top:
+                os.close(moved)
+            if not 0 <= moved < self._top:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             self._end_of_fds = max(self._end_of_fds, moved + 1)
             return moved
         finally:

@@ -75,6 +75,14 @@ def test_a_priority_that_is_no_whole_number_is_an_error_at_definition() -> None:
     )
 
 
+@pytest.mark.parametrize("number", [2**31, -(2**31), 2**63, -(10**30)])
+def test_a_priority_that_does_not_fit_the_ledger_is_an_error_at_definition(number: int) -> None:
+    said = "a priority is a whole number from -2147483647 to 2147483647"
+    assert said in refused(priority=number)
+    assert said in refused(tags={"dagster/priority": number})
+    assert demands(priority=2**31 - 1).priority == demands(tags={"dagster/priority": 2**31 - 1}).priority == 2**31 - 1
+
+
 def test_a_timeout_is_seconds_or_text() -> None:
     assert demands(timeout=2).timeout_s == 2.0
     assert demands(timeout="1h30m").timeout_s == 5400.0

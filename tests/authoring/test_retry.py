@@ -28,6 +28,17 @@ def test_plus_minus_jitter_moves_by_one_base_delay(chance: float, delay_s: float
     assert policy.delay_s(2, chance) == delay_s
 
 
+@pytest.mark.parametrize("backoff", [None, *Backoff])
+@pytest.mark.parametrize("jitter", [None, *Jitter])
+@pytest.mark.parametrize("delay", [0.001, 1e300, 1.7e308, 10**400], ids=["small", "large", "largest", "no float"])
+def test_no_delay_is_longer_than_a_year_however_it_grows(
+    backoff: Backoff | None, jitter: Jitter | None, delay: float
+) -> None:
+    policy = RetryPolicy(max_retries=5000, delay=delay, backoff=backoff, jitter=jitter)
+    for attempt in (1, 2, 5000):
+        assert 0 <= policy.delay_s(attempt, chance=0.99) <= 365 * 86400.0
+
+
 def test_without_a_delay_the_step_is_ready_at_once() -> None:
     assert RetryPolicy(max_retries=2).delay_s(1, 0.5) == 0.0
 

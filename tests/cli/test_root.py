@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import click
 import pytest
 
-from executor.cli import root
+from executor.cli import main, root
 from executor.errors import ConfigError, DefinitionError, ExecutorError, UnmetRequirement, UsageError
 from executor.runs.history import HistoryLost
 
@@ -26,6 +29,8 @@ from executor.runs.history import HistoryLost
             "Usage: executor [OPTIONS]\nTry 'executor --help' for help.\n\nError: no such option\n",
         ),
         (BrokenPipeError(), 0, ""),
+        (OSError(28, "No space left on device"), 1, "Error: No space left on device\n"),
+        (OSError(24, "Too many open files", "/x/y"), 1, "Error: /x/y: Too many open files\n"),
     ],
 )
 def test_an_error_is_one_message_and_a_code(
@@ -50,3 +55,26 @@ def test_what_is_a_bug_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(root, "root", failing)
     with pytest.raises(RuntimeError, match="a bug"):
         root.run_command([])
+
+
+def test_a_signal_while_the_command_is_imported_is_one_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def importing(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(root, "run_command", importing)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert capfd.readouterr().err == "interrupted\n"
+
+
+def test_nothing_of_the_package_is_loaded_before_the_command_can_be_interrupted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import executor.cli, sys; print([name for name in sys.modules if 'executor' in name])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "['executor', 'executor.cli']\n"

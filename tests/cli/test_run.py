@@ -323,7 +323,8 @@ def test_a_step_in_this_process_may_print_to_a_reader_that_has_gone(executor, jo
 
 def test_a_full_disk_for_the_events_does_not_stop_the_run(executor, jobs: str) -> None:
     ended = executor("run", jobs, "-j", "good", "--events", "/dev/full")
-    assert ended.returncode == 0
+    assert ended.returncode == 1, "what was asked for is not whole"
+    assert ": 2 succeeded" in ended.stdout
     assert ended.stderr == "--events: no more events are written to /dev/full: No space left on device\n"
 
 
@@ -439,3 +440,73 @@ def test_the_lines_name_the_process_that_ran_the_step(executor, jobs: str, own_h
     folder: RunFolder = find_run(own_home, "last")
     pids = [event.pid for _, event in read_history(folder.events) if isinstance(event, StepStarted)]
     assert [f"pid {pid}" in ended.stdout for pid in pids] == [True, True]
+
+
+def test_a_mistake_on_the_command_line_leaves_the_events_of_an_earlier_run_alone(write, executor) -> None:
+    write("jobs.py", JOBS)
+    events = write("events", "of an earlier run\n")
+    assert executor("run", "jobs.py", "-j", "good", "--select", "nothing", "--events", str(events)).returncode == 2
+    assert events.read_text() == "of an earlier run\n"
+    assert executor("run", "jobs.py", "-j", "good", "--events", str(events)).returncode == 0
+    assert isinstance(decode(events.read_text().splitlines()[0])[1], RunStarted)
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--events", "-"], ["--events", "/dev/full"]])
+def test_data_that_could_not_be_written_is_a_failure(write, executor, words: list[str]) -> None:
+    write("jobs.py", JOBS)
+    with open("/dev/full", "w") as full:
+        done = executor("run", "jobs.py", "-j", "good", *words, capture_output=False, stdout=full, stderr=-1)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["list"], ["run", "--dry-run", "-j", "good"], ["runs"], ["--help"]])
+def test_any_command_says_in_one_line_that_the_disk_is_full(write, executor, words: list[str]) -> None:
+    write("definitions.py", JOBS)
+    with open("/dev/full", "w") as full:
+        done = executor(*words, capture_output=False, stdout=full, stderr=-1)
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+def test_a_current_folder_that_was_removed_is_said(folder: Path) -> None:
+    command = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} -m executor.cli list"
+    done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: the current folder has been removed; change to another one\n")
+
+
+STUBBORN = """
+import time
+from executor import job, op
+
+@op
+def stays():
+    print("here", flush=True)
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            print("caught", flush=True)
+
+@job
+def stubborn():
+    stays()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_run_in_this_process_whatever_its_step_does(
+    write, executor, folder: Path, number: signal.Signals
+) -> None:
+    write("jobs.py", STUBBORN)
+    command = [sys.executable, "-m", "executor.cli", "run", "jobs.py", "--in-process"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert any(line == "here\n" for line in run.stdout)
+        run.send_signal(number)
+        assert run.stdout.readline() == "caught\n"
+        run.send_signal(number)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == -number
+    assert err == f"{number.name}: the step is asked to stop; once more to end this process at once\n"
+    assert "interrupted" in executor("runs").stdout

@@ -38,11 +38,19 @@ def test_max_concurrent_missing_null_and_0_mean_the_default(written: Any, means:
         (True, "True is not a whole number"),
         (2.5, "2.5 is not a whole number"),
         ([2], r"[2] is not a whole number"),
+        ("²", "'²' is not a whole number; write a whole number of"),
+        (4_194_305, "4194305 is more steps at once than any Linux has processes (4194304)"),
+        (10**20, f"{10**20} is more steps at once"),
     ],
 )
 def test_any_other_max_concurrent_is_an_error(written: Any, said: str) -> None:
     (problem,) = problems({"max_concurrent": written})
     assert problem.startswith(f"max_concurrent: {said}")
+
+
+def test_a_digit_that_is_none_of_ten_is_no_number_of_steps_per_worker() -> None:
+    (problem,) = problems({"steps_per_worker": "²"})
+    assert problem.startswith("steps_per_worker: '²' is neither a whole number nor 'unlimited'")
 
 
 def test_all_mistakes_are_reported_at_once_each_with_its_path() -> None:

@@ -89,10 +89,15 @@ def test_the_variable_sets_the_default() -> None:
     assert default_max_concurrent({"EXECUTOR_MAX_CONCURRENT": " 12 "}) == 12
 
 
-@pytest.mark.parametrize("text", ["four", "-1", "2.5", "²"])
+@pytest.mark.parametrize("text", ["four", "-1", "2.5", "²", "4194305", "9" * 5000])
 def test_a_wrong_variable_is_an_error_that_names_it(text: str) -> None:
     with pytest.raises(ConfigError, match=r"EXECUTOR_MAX_CONCURRENT: .* is not a whole number"):
         default_max_concurrent({"EXECUTOR_MAX_CONCURRENT": text})
+
+
+def test_no_more_steps_run_at_once_than_the_machine_has_processes() -> None:
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    assert worker_count(ExecutorSettings(max_concurrent=4_194_304)) == most
 
 
 def test_the_settings_come_before_the_machine() -> None:

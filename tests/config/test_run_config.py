@@ -111,3 +111,17 @@ def test_a_wrong_section_is_an_error(config: Any, said: str) -> None:
 def test_an_empty_section_of_dagsters_changes_nothing(section: str) -> None:
     assert read({section: {}})[1] == []
     assert read({section: None})[1] == []
+
+
+def test_a_config_inside_the_config_says_what_to_write() -> None:
+    (problem,) = read({"execution": {"config": {"config": {"max_concurrent": 2}}}})[1]
+    assert problem.startswith('"execution.config.config" is not read there; the executor\'s settings stand under')
+    assert '"max_concurrent": 2' in problem
+
+
+@pytest.mark.parametrize("where", ["execution", "execution.config"])
+def test_a_misspelled_name_of_an_executor_is_told_the_right_one(where: str) -> None:
+    config: dict[str, Any] = {"multiproces": {"max_concurrent": 2}}
+    for part in reversed(where.split(".")):
+        config = {part: config}
+    assert read(config)[1] == [f'{where}: unknown key "multiproces"; did you mean "multiprocess"?']

@@ -64,7 +64,7 @@ class ScriptedWorkers:
     def resume(self) -> None:
         self.told.append("resume")
 
-    def interrupt(self) -> None: ...
+    def interrupt(self, signum: int) -> None: ...
 
     def close(self, *, kill: bool = False) -> None:
         self.told.append("close")

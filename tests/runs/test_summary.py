@@ -58,7 +58,7 @@ def test_a_run_that_succeeded_says_how_long_its_steps_ran_and_what_the_longest_p
     assert summary.text(chain("load", "train", "report")).splitlines() == [
         "run succeeded after 12.3 s: 2 succeeded, 1 skipped",
         "  steps ran for 12.0 s in all, with 10.5 s of CPU; largest 300 MiB (train)",
-        "  critical path 12.0 s: load > train > report",
+        "  critical path 12.0 s: load > train",
         "  waits of all steps: 38.0 s max_concurrent, 3.2 s tag size=large",
     ]
     assert summary.failures_text(chain("load", "train", "report"), RunFolder(Path("7f3a12cd")), COMMAND) == ""

@@ -42,3 +42,8 @@ def test_what_the_step_asks_for_is_stronger_than_its_policy(policy: RetryPolicy 
 def test_a_step_that_asks_without_a_number_gets_one_retry_at_once() -> None:
     asked = StepError("retry_requested", "again")
     assert [retry_delay_s(None, asked, attempt, 0.0) for attempt in (1, 2)] == [0.0, None]
+
+
+def test_a_step_that_asks_to_wait_for_ever_waits_for_a_year() -> None:
+    error = StepError("retry_requested", "again", max_retries=3, retry_after_s=1e300)
+    assert retry_delay_s(None, error, 1, 0.5) == 365 * 86400.0

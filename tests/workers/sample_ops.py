@@ -755,3 +755,16 @@ def waits_for_a_word(context: OpExecutionContext) -> None:
 @op
 def stops_at_a_breakpoint() -> None:
     breakpoint()  # noqa: T100  (that is what it is about)
+
+
+@op
+def stops_its_parent() -> int:
+    """Stop the template that forked this worker."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    return 1
+
+
+@op
+def plus_one(number: int) -> int:
+    """A step below another."""
+    return number + 1

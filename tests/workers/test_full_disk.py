@@ -111,3 +111,47 @@ def test_a_disk_that_is_full_or_read_only_fails_the_step_and_the_run_is_whole(
     assert message.endswith(f"/values: {why}")
     assert files == [] or what == "read-only", "where nothing can be removed, what was read stays"
     assert (again[0], again[3]) == ("succeeded", {}), "there is room again"
+
+
+#: Fills the disk of ``argv[1]`` but for some kilobytes, and runs a job whose plan is larger; says what is left of it.
+BEGINS = """
+import os, sys
+from pathlib import Path
+from executor import HistoryLost, Instance, job, op
+from executor.api import execute_job
+
+@op
+def one():
+    pass
+
+@job
+def wide():
+    for number in range(3000):
+        one.alias(f"one_of_{'very_' * 50}many_steps_{number}")()
+
+home = Path(sys.argv[1])
+Instance(home).get_runs()
+free = os.statvfs(home.parent)
+(home.parent / "filler").write_bytes(bytes(free.f_bavail * free.f_bsize - 200_000))
+try:
+    execute_job(wide, home=home)
+except HistoryLost as error:
+    print(error)
+print([path.name for name in ("runs", "live") for path in (home / name).iterdir()])
+(home.parent / "filler").unlink()
+print([run.run_id for run in Instance(home).get_runs()])
+"""
+
+
+def test_a_run_whose_plan_has_no_room_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    if not may_mount():
+        pytest.skip("this process may not mount anything, not even for itself")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [*words(disk, "4m"), sys.executable, "-c", BEGINS, str(disk / "home")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    said, *left = done.stdout.splitlines()
+    assert said.startswith(f"the history of the run could not be written to {disk}/home/runs/")
+    assert "/plan.json: No space left on device; the run was stopped" in said, done.stdout
+    assert left == ["[]", "[]"]

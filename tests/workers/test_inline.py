@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from running import run
+
 from executor import op
 from executor.scheduler.events import StepStarted, StepSucceeded
 from executor.workers.clock import RunClock
@@ -36,3 +38,11 @@ def test_the_timeout_of_a_step_in_this_process_stands_still_while_it_is_paused(t
     assert [type(report) for report in workers.reports] == [StepStarted, StepSucceeded]
     assert left["paused"] == 0.0
     assert 0.0 < left["after"] <= left["before"] <= TIMEOUT_S
+
+
+def test_a_timeout_that_no_timer_can_hold_is_none() -> None:
+    @op(timeout=1e18)
+    def quick() -> int:
+        return 1
+
+    assert run(quick, "in-process").success

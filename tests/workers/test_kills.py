@@ -14,7 +14,7 @@ import sample_ops as ops
 from census import children, is_gone, state
 from running import PROCESSES, HeldClock, Mailbox, attempt, await_end, error_of, run, wait_until
 
-from executor import RetryPolicy, RunResult
+from executor import RetryPolicy, RunResult, job
 from executor.scheduler.events import (
     Event,
     RunNotice,
@@ -235,12 +235,25 @@ def test_a_template_that_is_killed_takes_its_steps_along_and_is_replaced(kind: s
 
     later = [ops.one.alias(f"later_{number}") for number in range(4)]
     result = run([ops.waits, ops.waits_once, *later], kind, tags={"mailbox": mailbox.path}, on_event=kill)
-    assert_died(result, "waits", "died: its template was killed")
+    assert_died(result, "waits", "died with its template")
     assert ends_of(result, "waits") == [StepFailed]
     assert ends_of(result, "waits_once") == [StepFailed, StepSucceeded], "its retry policy applies"
     assert all(result.step(f"later_{number}").success for number in range(4)), "the run goes on"
     notices = [event.message for event in result.events if isinstance(event, RunNotice)]
-    assert notices == ["the workers' template process was killed; another one is started"]
+    assert notices == ["the workers' template process was killed by SIGKILL; another one is started"]
+
+
+@pytest.mark.usefixtures("little_time_to_end")
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_template_that_a_step_stops_is_continued_and_the_run_says_so(method: str) -> None:
+    @job
+    def stopped() -> None:
+        ops.plus_one(ops.stops_its_parent())
+
+    result = run(stopped, f"one-shot-{method}")
+    assert result.status == "succeeded"
+    (notice,) = [event.message for event in result.events if isinstance(event, RunNotice)]
+    assert notice == "the workers' template process was stopped (SIGSTOP), and the run stood still; it was continued"
 
 
 def test_a_template_that_every_step_kills_is_given_up_in_the_end(kind: str) -> None:

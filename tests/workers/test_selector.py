@@ -32,3 +32,16 @@ def test_a_descriptor_that_takes_the_number_of_one_that_was_ready_is_not_taken_f
         selector.close()
         for fd in {fd for pipe in pipes for fd in pipe}:
             os.close(fd)
+
+
+def test_a_wait_for_longer_than_the_kernel_can_count_is_ended_by_what_happens() -> None:
+    selector = Selector()
+    reading, writing = os.pipe()
+    called: list[int] = []
+    selector.add(reading, lambda: called.append(1))
+    os.write(writing, b"!")
+    selector.wait(1e300)
+    selector.close()
+    for fd in (reading, writing):
+        os.close(fd)
+    assert called == [1]

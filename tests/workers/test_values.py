@@ -308,3 +308,36 @@ def test_the_values_of_a_run_whose_driver_was_killed_are_saved_by_the_next(
     (stored,) = read_result(dead).step("makes_and_waits.large").outputs
     assert is_intact(stored, dead.values)
     assert len(load_value(stored, dead.values)) == ops.LARGE_BYTES
+
+
+class WillNotLoad:
+    """Can be sent, and raises where it is received."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return int, ("no number",)
+
+
+@op
+def makes_what_will_not_load() -> object:
+    return WillNotLoad()
+
+
+@op
+def is_fine() -> int:
+    return 1
+
+
+@op
+def reads_two(fine: int, broken: object) -> None:
+    """Never runs."""
+
+
+@pytest.mark.parametrize("kind", ["in-process", "one-shot-fork"])
+def test_the_input_that_could_not_be_loaded_is_named(kind: str) -> None:
+    @job
+    def broken() -> None:
+        reads_two(is_fine(), makes_what_will_not_load())
+
+    found, message = error_of(run(broken, kind), "reads_two")
+    assert found == "bad_input"
+    assert message.startswith("input 'broken' could not be loaded: ValueError: invalid literal for int()")
