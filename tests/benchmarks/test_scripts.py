@@ -162,3 +162,10 @@ def test_values_measures_us_the_pools_and_the_bound(tmp_path: Path) -> None:
         assert len(figures_of(record, name)) == 3, name
     assert all(figures["pass_s"] > 0 for figures in figures_of(record, "file in /dev/shm, mapped"))
     assert "### Numpy 64 KiB" in text
+
+
+def test_faults_counts_those_of_workers_and_of_bare_forks() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--times", "3"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["a bare fork that ends at once", "a worker"]
+    assert all("(median of 3; " in line for line in lines)
