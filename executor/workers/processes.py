@@ -21,7 +21,7 @@ from executor.workers.assignment import CLOSED, CONTINUED, GARBAGE, Assignment, 
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.lanes import Lane
 from executor.workers.parent import TemplateLink
-from executor.workers.streams import lane_file
+from executor.workers.streams import lane_file, log_size
 from executor.workers.template import BROKEN
 
 if TYPE_CHECKING:
@@ -427,7 +427,7 @@ class ProcessWorkers:
             self._return(task, lane, status)
             return
         error = died(status, task.attempt.key, why) if task.stop is None else self._stopped(task)
-        log_from, lane.log_end = lane.log_end, self._log_size(number)
+        log_from, lane.log_end = lane.log_end, log_size(f"{self._job.lanes_folder}/{lane_file(number)}")
         facts = Facts(
             self._clock.at(task.handed_at), self._clock(), cpu_s, peak, pid, number, log_from, lane.log_end, status
         )
@@ -497,9 +497,3 @@ class ProcessWorkers:
     def _set_kill_at(self, task: Assignment, at: float | None) -> None:
         self._stopping += (at is not None) - (task.kill_at is not None)
         task.kill_at = at
-
-    def _log_size(self, lane: int) -> int:
-        try:
-            return os.stat(f"{self._job.lanes_folder}/{lane_file(lane)}").st_size  # noqa: PTH116  (a path as text)
-        except OSError:
-            return 0
