@@ -74,6 +74,12 @@ class Window:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             try:
+                for signum in (
+                    signal.SIGINT,
+                    signal.SIGQUIT,
+                    signal.SIGHUP,
+                ):  # as a terminal has them, whoever runs this
+                    signal.signal(signum, signal.SIG_DFL)
                 os.chdir(folder)
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
                 os.execve(code[0], [*code, *words], environ)

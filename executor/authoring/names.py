@@ -23,7 +23,7 @@ def check_name(kind: str, name: object) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DefinitionError(
-            f"{name!r} cannot be the name of {kind}; use letters, digits and _ only, for example name='clean_orders'"
+            f"{name!r} cannot be the name of {kind}; use a to z, A to Z, 0 to 9 and _ only, as in clean_orders"
         )
     return name
 

@@ -39,7 +39,9 @@ def normalized_tags(owner: str, tags: Mapping[str, object] | None, *, strict_key
     result: dict[str, str] = {}
     items: Iterable[tuple[object, object]] = tags.items()
     for key, value in items:
-        if not isinstance(key, str) or not key.strip():
+        if isinstance(key, str) and not key.strip():
+            raise DefinitionError(f"{owner}: a tag has no key, only the value {value!r}; give it a name")
+        if not isinstance(key, str):
             raise DefinitionError(f"{owner}: the tag key {key!r} is not text; write it as text, such as {str(key)!r}")
         if strict_keys and not _ASSET_TAG_KEY.fullmatch(key):
             raise DefinitionError(

@@ -256,7 +256,9 @@ def run_config(
         config["start_method"] = start_method
     if in_process or pdb:
         if config:
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in config).replace("concurrency-limits", "limit")
+            limits = [("--tag-limit", tag_limits), ("--per-value-limit", per_value_limits)]
+            words = [f"--{name.replace('_', '-')}" for name in config if name != "tag_concurrency_limits"]
+            given = ", ".join([*words, *(option for option, limits_given in limits if limits_given)])
             option = "--in-process" if in_process else "--pdb"
             raise click.UsageError(f"{option} runs steps one after another in this process; leave out {given}")
         config["in_process"] = {"pdb": True} if pdb else {}

@@ -126,7 +126,7 @@ class TestRefusedFunctions:
 
     @pytest.mark.parametrize("name", ["two words", "a.b", "", None, 5])
     def test_one_whose_name_does_not_fit(self, name: Any) -> None:
-        with pytest.raises(DefinitionError, match="cannot be the name of an op; use letters, digits and _ only"):
+        with pytest.raises(DefinitionError, match="cannot be the name of an op; use a to z, A to Z, 0 to 9 and _ only"):
             op(name=name)(lambda: None)
 
 

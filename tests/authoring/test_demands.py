@@ -29,6 +29,7 @@ def test_tag_values_are_text_and_others_become_json() -> None:
 def test_a_tag_that_has_no_text_is_an_error() -> None:
     assert "op 'load': tag 'when' is neither text nor JSON" in refused(tags={"when": object()})
     assert "the tag key 3 is not text; write it as text, such as '3'" in refused(tags={3: "x"})
+    assert "a tag has no key, only the value 'x'; give it a name" in refused(tags={" ": "x"})
     assert "tags are ['a']; give a dict" in refused(tags=["a"])
 
 

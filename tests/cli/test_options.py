@@ -82,3 +82,16 @@ def test_the_other_options_stand_under_their_names() -> None:
 def test_what_cannot_be_meant_is_refused_with_a_sentence(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(click.UsageError, match=message):
         config_of(*words)
+
+
+def test_a_limit_that_one_process_cannot_hold_is_named_as_it_was_typed() -> None:
+    with pytest.raises(click.UsageError, match=r"leave out --max-concurrent, --per-value-limit$"):
+        run_config(
+            max_concurrent=2,
+            tag_limits=(),
+            per_value_limits=({"key": "db", "limit": 1},),
+            in_process=True,
+            pdb=False,
+            steps_per_worker=None,
+            start_method=None,
+        )
