@@ -231,6 +231,7 @@ def handover(home: Path, *, player: Callable[[Path, int, int], list[tuple[float,
     Ledger(home).close()
     with Ledger(home) as ledger:
         ledger.set_limit("pool", 1)
+    _make_polled_slot(home)
     pids = []
     for number in range(2):
         pid = os.fork()
@@ -303,12 +304,18 @@ def by_flock(home: Path, number: int, turns: int) -> list[tuple[float, float]]: 
     return times
 
 
+def _make_polled_slot(home: Path) -> None:
+    """The table of ``by_polling``, before there are two: whoever changes the journal's mode must be alone."""
+    connection = sqlite3.connect(home / "row.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE slot (id INTEGER PRIMARY KEY, holder INTEGER)")
+    connection.execute("INSERT INTO slot VALUES (1, NULL)")
+    connection.close()
+
+
 def by_polling(home: Path, number: int, turns: int) -> list[tuple[float, float]]:
     connection = sqlite3.connect(home / "row.db", isolation_level=None, timeout=60)
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("CREATE TABLE IF NOT EXISTS slot (id INTEGER PRIMARY KEY, holder INTEGER)")
-    connection.execute("INSERT OR IGNORE INTO slot VALUES (1, NULL)")
     times = []
     for _ in range(turns):
         while not connection.execute("UPDATE slot SET holder = ? WHERE holder IS NULL", (number,)).rowcount:

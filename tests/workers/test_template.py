@@ -73,8 +73,9 @@ def test_a_descriptor_just_below_the_limit_keeps_no_run_from_starting_and_steps_
 
 def test_a_template_that_cannot_get_ready_says_why(tmp_path: Path) -> None:
     done = run(tmp_path, "fork", "full")
-    said = "the workers' template process could not get ready: OSError: [Errno 24] Too many open files\n"
-    assert (done.returncode, done.stdout, done.stderr) == (4, said, "")
+    said = "the workers' template process could not get ready: OSError: [Errno 24] Too many open files"
+    assert (done.returncode, done.stderr) == (4, "")
+    assert done.stdout.startswith(said)  # and then which one, where that is known
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
