@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def execute_job(
     job: JobDefinition,
-    run_config: Mapping[str, Any] | RunConfig | None = None,
+    run_config: Mapping[str, Any] | RunConfig | ResolvedConfig | None = None,
     *,
     tags: Mapping[str, object] | None = None,
     raise_on_error: bool = False,
@@ -46,7 +46,7 @@ def execute_job(
     Args:
         job: what to run.
         run_config: a dict, a ``RunConfig``, or what ``config_from_files`` gave: settings of the executor, config of
-            ops, tags. It overrides the job's own config key by key.
+            ops, tags. It overrides the job's own config key by key. Or what ``job.resolve`` gave for it.
         tags: further tags of this run.
         raise_on_error: a run that does not succeed raises instead of giving its result.
         selection: the steps to run, such as ``"train"``, ``"*train"`` or ``["clean", "train"]``; None: all.

@@ -75,11 +75,15 @@ class ResolvedConfig:
 def resolve(job: JobDefinition, run_config: object = None, *, part_of_job: bool = False) -> ResolvedConfig:
     """What a run of ``job`` is configured with; ``run_config`` wins over the job's own config, key by key.
 
+    A run config that was resolved before is given back as it is.
+
     ``part_of_job``: not all steps will run, so config that a step lacks is no mistake yet; see ``require``.
 
     Raises:
         ConfigError: there are mistakes; all of all layers, each with its line or path.
     """
+    if isinstance(run_config, ResolvedConfig):
+        return run_config
     of_run = layers_of(run_config, "the run config")
     given = (*layers_of(job.config, f"the config of {job.owner}"), *of_run)
     problems = Problems()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
+from executor.ledger.waiting import RUN_SHOWN
 from executor.runs.report import memory_text, printable, seconds_text
 from executor.runs.words import NOTICE, RUNS, STATES
 from executor.scheduler.states import StepState
@@ -31,8 +32,6 @@ COUNTED = (
     StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED, StepState.SKIPPED, StepState.NOT_RUN,
     StepState.RUNNING, StepState.BACKOFF, StepState.CLAIMING, StepState.READY, StepState.WAITING,
 )  # fmt: skip
-
-RUN_SHOWN = 8
 
 
 def frame_lines(

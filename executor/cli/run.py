@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from executor.authoring.jobs import JobDefinition
+    from executor.authoring.resolve import ResolvedConfig
     from executor.cli.watch import Progress, Watch
     from executor.config.layers import LayeredConfig
     from executor.runs.reexecution import ReexecutionOptions
@@ -93,12 +94,13 @@ def run_job(
     from executor.cli.watch import Watch, choose_progress
     from executor.runs.home import open_home
 
+    resolved = job.resolve(config, part_of_job=chosen is not None)
     progress = choose_progress(
         progress,
         as_json=as_json,
         events=events_file == "-",
         output=output,
-        in_process=job.resolve(config, part_of_job=chosen is not None).settings.in_process,
+        in_process=resolved.settings.in_process,
     )
     with ExitStack() as stack:
         events: FileIO | Literal["-"] | None = None
@@ -110,7 +112,7 @@ def run_job(
             job,
             watch,
             _command(found, job, job_name),
-            config=config,
+            config=resolved,
             selection=chosen,
             resume=resume,
             origin=_origin(found, job),
@@ -122,7 +124,7 @@ def _run(
     watch: Watch,
     command: list[str],
     *,
-    config: LayeredConfig | None,
+    config: ResolvedConfig,
     selection: list[str] | None,
     resume: ReexecutionOptions | None,
     origin: dict[str, object],

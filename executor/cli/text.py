@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from executor.ledger.waiting import RUN_SHOWN
 from executor.runs.report import printable, seconds_text
 from executor.runs.words import paint
 
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.runs.words import Shown
-
-# Random characters: two of a thousand runs begin with the same eight in one of ten thousand homes.
-RUN_SHOWN = 8
 
 
 def table(

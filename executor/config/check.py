@@ -264,20 +264,16 @@ def _stop_grace(value: object, path: Path, problems: Problems) -> Fields:
     return {}
 
 
-def _pdb(value: object, path: Path, problems: Problems) -> Fields:
-    if isinstance(value, bool):
-        return {"pdb": value}
-    said = f"{problems.shown(path, value)} is neither true nor false"
-    problems.add(path, f"{said}; with true, a step that fails enters the debugger")
-    return {}
+def _flag(name: str, meaning: str) -> Callable[[object, Path, Problems], Fields]:
+    """The check of a setting that is true or false."""
 
+    def check(value: object, path: Path, problems: Problems) -> Fields:
+        if isinstance(value, bool):
+            return {name: value}
+        problems.add(path, f"{problems.shown(path, value)} is neither true nor false; {meaning}")
+        return {}
 
-def _stack_signal(value: object, path: Path, problems: Problems) -> Fields:
-    if isinstance(value, bool):
-        return {"stack_signal": value}
-    said = f"{problems.shown(path, value)} is neither true nor false"
-    problems.add(path, f"{said}; with false, `executor stack` cannot ask a running step")
-    return {}
+    return check
 
 
 def _step_dependency(value: object, path: Path, problems: Problems) -> Fields:
@@ -327,8 +323,8 @@ SETTINGS: Mapping[str, Callable[[object, Path, Problems], Fields]] = {
     "retries": _retries,
     "steps_per_worker": _steps_per_worker,
     "stop_grace_s": _stop_grace,
-    "pdb": _pdb,
-    "stack_signal": _stack_signal,
+    "pdb": _flag("pdb", "with true, a step that fails enters the debugger"),
+    "stack_signal": _flag("stack_signal", "with false, `executor stack` cannot ask a running step"),
     "step_dependency_config": _step_dependency,
 }
 

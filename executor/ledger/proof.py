@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from executor.database.ledger_schema import GUARDS
 from executor.ledger import bell, liveness
+from executor.ledger.waiting import RUN_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from executor.ledger.views import ClaimView, LedgerView, OwnerView
 
 Level = Literal["ok", "note", "problem"]
-
-RUN_SHOWN = 8  # characters of a run's id, by which commands find it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ID_ALPHABET = frozenset("0123456789abcdef-")
 ID_LENGTH = 36
 
+#: Among the values of a run that has ended: the folder of those that were in memory while it went on.
+MOVED = "moved"
+
 
 def home_folder() -> Path:
     """Where the home folder is: ``EXECUTOR_HOME``, else ``$XDG_STATE_HOME/executor``, else ``~/.local/state/executor``.
@@ -145,7 +148,7 @@ class RunFolder:
     def size_bytes(self) -> int:
         """What the run takes on its disk; one look at each file."""
         total = 0
-        for folder in (self.path, self.values, self.values / "moved"):
+        for folder in (self.path, self.values, self.values / MOVED):
             with suppress(FileNotFoundError), os.scandir(folder) as files:
                 for file in files:
                     with suppress(FileNotFoundError):

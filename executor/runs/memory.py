@@ -20,7 +20,7 @@ from executor.config.machine import usable_memory
 from executor.errors import UnmetRequirement
 from executor.outputs.value_file import NotAValueFile, copy_file
 from executor.outputs.writer import MEMORY, Storage
-from executor.runs.home import ID_ALPHABET, ID_LENGTH
+from executor.runs.home import ID_ALPHABET, ID_LENGTH, MOVED
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ PART_OF_MEMORY = 4
 
 # Somebody who looks for dead folders may see a new one before it is locked; nobody is that unlucky three times.
 TRIES = 3
-
-#: Where values are that were in memory.
-MOVED = "moved"
 
 
 class MemoryFolder:

@@ -81,7 +81,7 @@ def start_run(
             partial = len(plan) < whole
         config.require(step.key for step in plan.steps)
         limits = Limits(max_concurrent=at_once, tags=settings.tag_concurrency_limits)
-        notices = _replaced_limits(job, settings)
+        notices = _replaced_limits(job, settings) if config.layers else []
         given = normalized_tags("the run", tags)
         run_tags = {**job.run_tags, **given}
         if resumed is not None:

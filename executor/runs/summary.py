@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from executor.ledger.waiting import RUN_SHOWN
 from executor.plan.paths import critical_path
 from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
 from executor.runs.words import RUNS, STATES, paint, word
@@ -37,7 +38,6 @@ TRACEBACK_LINES = 12
 OUTPUT_LINES = 10
 OUTPUT_BYTES = 16 * 1024  # read of a failed step's output, to find its last lines
 PATH_STEPS_SHOWN = 8
-RUN_SHOWN = 8  # characters of a run's id, by which commands find it
 
 
 class _Seconds:

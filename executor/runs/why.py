@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, UsageError, did_you_mean
 from executor.ledger.views import LedgerView
+from executor.ledger.waiting import RUN_SHOWN
 from executor.runs.leftovers import processes_of_claims
 from executor.runs.replay import replay
 from executor.runs.report import seconds_text
@@ -36,9 +37,6 @@ LOOK_S = 1.0
 
 # More are counted.
 HOLDERS_NAMED = 4
-
-# The first characters of a run's id, by which people tell runs apart and commands find them.
-RUN_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,3 +209,26 @@ def test_schema_prints_that_of_any_run_config_or_that_of_a_job(files, executor) 
     ops = of_job["properties"]["ops"]["properties"]
     assert set(ops) == {"load", "train"}
     assert ops["load"]["properties"]["config"]["required"] == ["rows"]
+
+
+def test_a_function_that_configures_is_called_once_in_a_run(write, executor) -> None:
+    write(
+        "jobs.py",
+        """
+from executor import job, multiprocess_executor, op
+
+def settings():
+    print("configured", flush=True)
+    return {"max_concurrent": 1, "tag_concurrency_limits": [{"key": "a", "limit": 1}]}
+
+@op
+def one():
+    return 1
+
+@job(executor_def=multiprocess_executor.configured(settings))
+def alone():
+    one()
+""",
+    )
+    ended = executor("run", "jobs.py", "--quiet")
+    assert (ended.returncode, ended.stdout.count("configured")) == (0, 1), ended

@@ -15,6 +15,7 @@ import pytest
 from executor.runs.history import read_history
 from executor.runs.home import find_run
 from executor.scheduler.events import CancelRequested, RunEnded
+from tests.window import CTRL_C, CTRL_Z, SHELL
 
 JOBS = """
 import signal, time
@@ -40,31 +41,6 @@ def endless():
 def deaf():
     stubborn()
 """
-
-# What a shell does for job control: the command leads the foreground group, and `fg` is a line on stdin.
-SHELL = """
-import os, signal, sys
-signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-child = os.fork()
-if child == 0:
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpid())
-    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-    os.execv(sys.executable, [sys.executable, "-m", "executor.cli", *sys.argv[1:]])
-while True:
-    _, status = os.waitpid(child, os.WUNTRACED)
-    os.tcsetpgrp(0, os.getpgrp())
-    if os.WIFSTOPPED(status):
-        print("shell: stopped", flush=True)
-        input()
-        os.tcsetpgrp(0, child)
-        os.killpg(child, signal.SIGCONT)
-    else:
-        print("shell: ended with", os.waitstatus_to_exitcode(status), flush=True)
-        sys.exit()
-"""
-
-CTRL_C, CTRL_Z = b"\x03", b"\x1a"
 
 
 class Terminal:
