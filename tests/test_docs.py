@@ -172,7 +172,7 @@ def test_the_two_commands_of_the_readme_are_one_line_each() -> None:
     assert main.startswith("python3.11 -m venv .venv && ")
     assert main.endswith(" && .venv/bin/executor run examples/stdlib_census.py")
     assert tests.startswith("python3.11 -m venv .venv && ")
-    assert tests.endswith(" && .venv/bin/pytest")
+    assert tests.endswith(" && .venv/bin/pytest -n 2")
     assert all("\\" not in line for line in setups)
 
 
@@ -180,7 +180,7 @@ def test_ci_finds_the_test_command_in_the_readme() -> None:
     (pattern,) = re.findall(r"sed -n '(s/.*/p)' README\.md", (ROOT / ".ci/run").read_text())
     found = subprocess.run(["sed", "-n", pattern, "README.md"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.count("\n") == 1
-    assert found.stdout.rstrip().endswith("pytest")
+    assert found.stdout.rstrip().endswith("pytest -n 2")
 
 
 def test_the_example_of_the_readme_is_the_file() -> None:

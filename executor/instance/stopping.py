@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # A driver stops its steps within their grace, 5 s unless it is configured, and then writes down how its run ended.
 DRIVER_GRACE_S = 10.0
 STEP_GRACE_S = 5.0
+ORPHAN_GRACE_S = 5.0
 
 # After SIGKILL only the kernel is left to be waited for. A driver hears of a worker's end within milliseconds.
 KILLED_WAIT_S = 5.0
@@ -81,7 +82,7 @@ def stop_run(ledger: Ledger, run: str) -> Stopped:
         # Whatever outlived its driver by more than the moment in which the template ends it.
         folders = {owner.folder for owner in owners}
         for folder in sorted(folders):
-            pids += _stop_processes(folder, before, KILLED_WAIT_S)
+            pids += _stop_processes(folder, before, ORPHAN_GRACE_S)
     ledger.free(run)
     left = set(_claims_left(ledger, before))
     return Stopped(tuple(pids), tuple(claim for claim in before if claim not in left))

@@ -103,6 +103,7 @@ class Driver:
         reused = [event for event in begin if isinstance(event, StepReused)]
         for event in begin:
             self._write(event, now)
+        self._flush()  # whoever finds what is left of this run finds out whose it is
         for event in reused:
             self._keep_values(event)
         self._perform(scheduler.start(now, reused), now)
@@ -121,8 +122,7 @@ class Driver:
                 self._claims.tick()
             if workers.wake_at is not None and workers.wake_at <= now:
                 if self._flush_at is not None:  # a step may run in there for long, and this process be killed meanwhile
-                    self._history.flush()
-                    self._flush_at = None
+                    self._flush()
                 workers.tick(now)
                 self._obey(signals)  # a signal that came while a step ran in there stopped that step
                 now = clock()  # a step may have run in there
@@ -143,8 +143,7 @@ class Driver:
     def remove_values(self) -> None:
         """Remove the files of values that nobody needs any more. Raises ``HistoryLost`` as ``run`` does."""
         if self._files.due:
-            self._history.flush()  # a run that is resumed must know that their readers have ended
-            self._files.remove_due()
+            self._flush()
 
     def abandon(self) -> None:
         """Keep, as far as it can be kept, that an error ended the run; no process of it is left. Shows nothing."""
@@ -224,16 +223,18 @@ class Driver:
         """Write out what is due; whatever is shown to anybody is in the file first."""
         if self._on_event is not None:
             if self._unseen:
-                self._history.flush()
-                self._flush_at = None
-                self._files.remove_due()
+                self._flush()
                 unseen, self._unseen = self._unseen, []
                 for event, at in unseen:
                     self._on_event(event, at)
         elif self._flush_at is not None and self._flush_at <= now:
-            self._history.flush()
-            self._flush_at = None
-            self._files.remove_due()
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write out what was collected, and then remove what a run that is resumed from there needs no more."""
+        self._history.flush()
+        self._flush_at = None
+        self._files.remove_due()
 
     def _timeout(self, now: float) -> float | None:
         dues = (

@@ -164,6 +164,10 @@ def begun_mark(index: int, number: int) -> bytes:
     return ((index + 1) << 16 | (number & 0xFFFF)).to_bytes(BEGUN_BYTES, "little")
 
 
+def on_nudge(_signum: int, _frame: FrameType | None) -> None:
+    """Nothing: a call that SIGCONT interrupted looks for other signals before it goes on."""
+
+
 def end_children() -> bool:
     """Wait for what a step left running, kill it after ``LINGER_S``; whether anything had to be killed.
 

@@ -178,25 +178,25 @@ class Usage:
         self._clear_fd = None
 
 
-def thread_count() -> int:
-    """How many threads this process has, those of native libraries included."""
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208  (a count, not paths)
+def other_threads() -> list[int]:
+    """The kernel's numbers of the threads of this process beside its main one, those of native libraries included."""
+    return [tid for tid in map(int, os.listdir("/proc/self/task")) if tid != os.getpid()]  # noqa: PTH208  (names)
 
 
 def thread_names() -> list[str]:
     """The threads of this process beside its main one: Python's own names where they have one, else the kernel's."""
-    if thread_count() == 1:
+    others = sorted(other_threads())
+    if not others:
         return []
     import threading  # brings hooks that make each fork dearer, see fork_hooks.py
 
     known = {thread.native_id: thread.name for thread in threading.enumerate()}
     names = []
-    for tid in sorted(map(int, os.listdir("/proc/self/task"))):  # noqa: PTH208  (names, not paths)
-        if tid != os.getpid():
-            try:
-                names.append(known.get(tid) or f"{_read(f'/proc/self/task/{tid}/comm').strip()} (native)")
-            except OSError:  # it ended meanwhile
-                continue
+    for tid in others:
+        try:
+            names.append(known.get(tid) or f"{_read(f'/proc/self/task/{tid}/comm').strip()} (native)")
+        except OSError:  # it ended meanwhile
+            continue
     return names
 
 

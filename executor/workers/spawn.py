@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.scheduler.outcomes import StepError
 from executor.workers import hygiene, process, stacks
-from executor.workers.child import Worker
+from executor.workers.child import Worker, on_nudge
 from executor.workers.exec_template import load_ops, memory_of, read_memory
 from executor.workers.explain import describe, traceback_text
 from executor.workers.job import WorkerJob
 from executor.workers.launch import BegunPage
 from executor.workers.runner import StepRunner
 from executor.workers.streams import replace_streams, step_log
-from executor.workers.template import BROKEN, Template
+from executor.workers.template import ASKS_TO_STOP, BROKEN, Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +69,7 @@ class SpawnTemplate(Template):
             process.tie_to_parent(self._pid)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS_TO_STOP)
             fds = (self._channel, self._memory, self._job_memory, self._begun_fd)
             for fd in fds:
                 os.set_inheritable(fd, True)
@@ -107,6 +108,7 @@ def spawned_main() -> NoReturn:
         runner = _WithoutCode(job, error)
     worker = Worker(job, ops, begun.memory, attempts=load["attempts"], channel=channel, runner=runner)
     signal.signal(signal.SIGTERM, worker.on_term)
+    signal.signal(signal.SIGCONT, on_nudge)
     hygiene.register_handler(signal.SIGTERM, worker.on_term, signal.SIG_DFL)
     code = BROKEN
     try:

@@ -16,20 +16,21 @@ import atexit
 import contextlib
 import errno
 import faulthandler
-import fcntl
 import gc
 import os
 import select
 import signal
 import sys
 import time
+from _signal import SIG_BLOCK, SIG_UNBLOCK, pthread_sigmask  # without the enums around them: see child.py
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.workers import hygiene, process, stacks
-from executor.workers.child import LINGER_S, Worker
+from executor.workers.child import LINGER_S, Worker, on_nudge
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
 from executor.workers.rehearsal import TIMES, Rehearsal, forked_child, go_on
+from executor.workers.room import Room
 from executor.workers.runner import StepRunner
 from executor.workers.sockets import ControlSocket
 from executor.workers.streams import lane_file, open_log, replace_streams, step_log
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
     from executor.authoring.ops import OpDefinition
 
 
+#: What tells a worker to stop, see ``Worker.on_term``.
+ASKS_TO_STOP = (signal.SIGTERM,)
+
+# A signal that comes in the microseconds before a system call, after the interpreter last looked for one, does not
+# interrupt it: a step that has just begun to wait would go on waiting. So what was asked to stop is nudged after this
+# long by SIGCONT, which does nothing but to interrupt the call.
+NUDGE_AFTER_S = 0.02
+
 # Exit code of a process that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
 BROKEN = 70
 
@@ -49,12 +58,13 @@ BROKEN = 70
 class _Child:
     """A worker that the template forked."""
 
-    __slots__ = ("ended", "kill_at", "killed", "lane", "left", "pid", "pidfd")
+    __slots__ = ("ended", "kill_at", "killed", "lane", "left", "nudge_at", "pid", "pidfd")
 
     def __init__(self, pid: int, pidfd: int, lane: int) -> None:
         self.pid, self.pidfd, self.lane = pid, pidfd, lane
         self.ended = False  #: it is not reaped before its group is empty, so that nobody else gets the pid
         self.kill_at: float | None = None  #: when what it left behind is killed
+        self.nudge_at: float | None = None  #: when it is nudged to look at the signal that asked it to stop
         self.killed = False  #: something of it had to be killed after it ended
         self.left: set[int] = set()  #: processes that it left behind
 
@@ -81,7 +91,7 @@ class Template:
         self._sessions: dict[int, list[_Child]] = {}  #: session that such a process made -> those workers
         self._news: list[tuple[object, ...]] = []  #: to be told to the driver
         self._stopped = False
-        self._due = False  #: whether any worker has a ``kill_at``
+        self._due = False  #: whether any worker has a ``kill_at`` or a ``nudge_at``
         self._lanes: dict[int, tuple[int, int]] = {}  #: number -> socket and log of its workers
         self._unopened: dict[int, OSError] = {}  #: number -> why it is not among them
         self._stacks = stacks.open_memory()
@@ -114,23 +124,15 @@ class Template:
             os._exit(code)
 
     def _take_place(self) -> None:
-        """Move what is ours alone to where nothing else is, in the widest room that descriptors have.
-
-        Usually above all others; but one that was inherited may stand just below the limit.
-        """
-        limit = os.sysconf("SC_OPEN_MAX")  # the soft limit of this process
-        taken = sorted({2, *map(int, os.listdir("/proc/self/fd"))})  # noqa: PTH208  (names, not paths)
-        taken = [fd for fd in taken if 2 <= fd < limit]
-        room, below = max((above - fd, fd) for fd, above in zip(taken, [*taken[1:], limit], strict=True))
-        self._channel = below + 1  #: where a worker finds its socket; what is ours alone stands above
-        self._top = below + room  #: from here on it is not ours
-        self._end_of_fds = self._channel + 1
-        self._stderr = self._above(os.dup(2))
-        self._control = ControlSocket(self._above(self._control.detach()))
+        """Move what is ours alone to where nothing else is."""
+        self._room = room = Room()
+        self._channel = room.begin  #: where a worker finds its socket; what is ours alone stands above
+        self._stderr = room.keep(os.dup(2))
+        self._control = ControlSocket(room.keep(self._control.detach()))
         self._children = process.Children()
-        self._children.fd = self._above(self._children.fd)
+        self._children.fd = room.keep(self._children.fd)
         self._epoll = select.epoll()
-        self._epoll = select.epoll.fromfd(self._above(os.dup(self._epoll.fileno())))
+        self._epoll = select.epoll.fromfd(room.keep(os.dup(self._epoll.fileno())))
         self._epoll.register(self._control.fileno(), select.EPOLLIN)
 
     def _prepare(self) -> None:
@@ -138,6 +140,7 @@ class Template:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGCONT, on_nudge)
         process.adopt_orphans()
         replace_streams()
         restore_environ(self._environ)
@@ -156,7 +159,7 @@ class Template:
 
     def _rehearse(self) -> None:
         """Play workers through: all that they do but to be processes, and to close what is the template's."""
-        above, self._end_of_fds = self._end_of_fds, self._channel + 1
+        above, self._room.end = self._room.end, self._channel + 1
         self._parent, self._fork_process, self._exit = os.getppid(), forked_child, go_on
         with Rehearsal(self._channel) as play:
             self._worker, self._lanes[0] = play.worker, play.lane
@@ -164,7 +167,7 @@ class Template:
                 play.send_task()
                 self._fork(0)
         del self._lanes[0]
-        self._end_of_fds = max(above, self._end_of_fds)
+        self._room.end = max(above, self._room.end)
         self._parent, self._fork_process, self._exit = self._pid, os.fork, process.end_now
         process.die_with_parent(os.getppid(), signal.SIGTERM)  # as before the rehearsal
 
@@ -179,7 +182,7 @@ class Template:
     def _serve(self) -> None:
         control = self._control.fileno()
         while True:
-            due = self._next_kill() if self._due else None
+            due = self._next_due() if self._due else None
             timeout = -1.0 if due is None else max(0.001, due - time.monotonic())
             for fd, _ in self._epoll.poll(timeout):
                 if fd == control:
@@ -190,7 +193,7 @@ class Template:
                 elif fd in self._orphans:
                     self._on_orphan_end(fd)
             if due is not None:
-                self._kill_lingering(time.monotonic())
+                self._act_on_due(time.monotonic())
             self._tell()
 
     def _obey(self) -> bool:
@@ -212,7 +215,7 @@ class Template:
                 for worker in self._workers.values():
                     self._signal(worker, number)
             elif number in self._workers:
-                self._signal(self._workers[number], signal.SIGTERM if order == "stop" else signal.SIGKILL)
+                self._stop(self._workers[number], kill=order == "kill")
         if lanes:
             self._fork_all(lanes)
         return True
@@ -231,10 +234,16 @@ class Template:
         self._worker.on_term = self._on_term
         gc.freeze()  # what is here now stays; collecting it in a worker would copy its pages
 
-    def _next_kill(self) -> float | None:
-        due = min((worker.kill_at for worker in self._workers.values() if worker.kill_at is not None), default=None)
-        self._due = due is not None
-        return due
+    def _next_due(self) -> float | None:
+        times = [at for worker in self._workers.values() for at in (worker.kill_at, worker.nudge_at) if at is not None]
+        self._due = bool(times)
+        return min(times, default=None)
+
+    def _stop(self, worker: _Child, *, kill: bool) -> None:
+        self._signal(worker, signal.SIGKILL if kill else signal.SIGTERM)
+        if not kill:
+            worker.nudge_at = time.monotonic() + NUDGE_AFTER_S
+            self._due = True
 
     @staticmethod
     def _signal(worker: _Child, signum: int) -> None:
@@ -249,12 +258,12 @@ class Template:
         try:
             if fd < 0:  # the kernel dropped it, as no descriptor was free here
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            sock = self._above(fd)
+            sock = self._room.keep(fd)
             old, log = self._lanes.pop(number, (-1, -1))
             if old >= 0:
                 os.close(old)
             else:
-                log = self._above(open_log(f"{self._job.lanes_folder}/{lane_file(number)}"))
+                log = self._room.keep(open_log(f"{self._job.lanes_folder}/{lane_file(number)}"))
         except OSError as error:
             self._unopened[number] = error
         else:
@@ -268,12 +277,15 @@ class Template:
         """
         made = []
         error = ""
+        # A worker may be asked to stop as soon as it is there, and a fork forgets what comes before Python runs in it.
+        pthread_sigmask(SIG_BLOCK, ASKS_TO_STOP)
         for lane in lanes:
             try:
                 made.append((lane, self._fork(lane)))
             except OSError as reason:  # no memory, no descriptors, or too many processes
                 error = str(reason)
                 break
+        pthread_sigmask(SIG_UNBLOCK, ASKS_TO_STOP)
         lost = list(lanes[len(made) :])
         for lane, pid in made:
             # here and not in the worker: it gets nothing to do before the driver knows it
@@ -332,7 +344,8 @@ class Template:
     def _leave_template(self) -> None:
         """In a new worker: let go of what is the template's alone."""
         process.tie_to_parent(self._parent)
-        os.closerange(self._channel + 1, self._end_of_fds)
+        os.closerange(self._channel + 1, self._room.end)
+        pthread_sigmask(SIG_UNBLOCK, ASKS_TO_STOP)
         if self._numpy_random is not None:
             self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
 
@@ -409,8 +422,11 @@ class Template:
             if not owner.left and owner.ended:
                 self._report(owner)
 
-    def _kill_lingering(self, now: float) -> None:
+    def _act_on_due(self, now: float) -> None:
         for worker in list(self._workers.values()):
+            if worker.nudge_at is not None and worker.nudge_at <= now and not self._stopped:
+                worker.nudge_at = None
+                process.signal_one(worker.pid, signal.SIGCONT)
             if worker.kill_at is not None and worker.kill_at <= now:
                 self._kill_rest(worker)
 
@@ -434,7 +450,7 @@ class Template:
 
     def _watch(self, pid: int) -> int:
         """A pidfd that the loop sees. Raises ``OSError`` where there are too many descriptors."""
-        pidfd = self._above(os.pidfd_open(pid))
+        pidfd = self._room.keep(os.pidfd_open(pid))
         self._epoll.register(pidfd, select.EPOLLIN)
         return pidfd
 
@@ -448,20 +464,6 @@ class Template:
     def _unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)
         os.close(fd)
-
-    def _above(self, fd: int) -> int:
-        """Move a descriptor of ours to where no worker keeps it. Raises ``OSError`` where there is no room."""
-        try:
-            room = self._channel + 1 < self._top
-            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._channel + 1) if room else -1
-            if moved >= self._top:
-                os.close(moved)
-            if not 0 <= moved < self._top:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            self._end_of_fds = max(self._end_of_fds, moved + 1)
-            return moved
-        finally:
-            os.close(fd)
 
     def _end_everything(self) -> None:
         """Kill every group and every adopted process until nobody is left."""

@@ -39,7 +39,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, what obeys a signal has the time to do so."""
     from executor.instance import stopping
 
-    for name in ("DRIVER_GRACE_S", "STEP_GRACE_S", "KILLED_WAIT_S"):
+    for name in ("DRIVER_GRACE_S", "STEP_GRACE_S", "ORPHAN_GRACE_S", "KILLED_WAIT_S"):
         monkeypatch.setattr(stopping, name, 60.0)
 
 

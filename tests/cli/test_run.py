@@ -481,12 +481,13 @@ from executor import job, op
 
 @op
 def stays():
-    print("here", flush=True)
+    say = "here"
     while True:
         try:
+            print(say, flush=True)
             time.sleep(600)
         except BaseException:
-            print("caught", flush=True)
+            say = "caught"
 
 @job
 def stubborn():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from executor.instance import doctor, trial
 from executor.instance.doctor import examine
 from executor.ledger.ledger import Ledger
 from executor.ledger.proof import Finding
+from executor.ledger.views import LedgerView
 
 RUN_A = "aaaaaaaa-0000-4000-8000-000000000000"
 RUN_B = "bbbbbbbb-0000-4000-8000-000000000000"
@@ -264,9 +266,7 @@ def test_a_damaged_file_is_a_problem(home: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_somebody_who_holds_the_lock_and_does_not_go_on_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from executor.database import sqlite
-
-    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(doctor, "LedgerView", partial(LedgerView, timeout_s=0.0))
     with Ledger(home) as ledger:
         ledger.database.lock.acquire(10.0)
         (finding,) = wrong(home)

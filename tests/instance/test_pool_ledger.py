@@ -47,7 +47,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, what obeys a signal has the time to do so."""
     from executor.instance import stopping
 
-    for name in ("DRIVER_GRACE_S", "STEP_GRACE_S", "KILLED_WAIT_S"):
+    for name in ("DRIVER_GRACE_S", "STEP_GRACE_S", "ORPHAN_GRACE_S", "KILLED_WAIT_S"):
         monkeypatch.setattr(stopping, name, 60.0)
 
 
@@ -244,6 +244,7 @@ def test_force_stops_the_driver_and_what_is_left_of_its_steps(
 
     if stubborn:
         monkeypatch.setattr(stopping, "DRIVER_GRACE_S", 0.2)
+        monkeypatch.setattr(stopping, "ORPHAN_GRACE_S", 0.2)
     ledger.set_limit("db", 1)
     with LivingRun(
         instance.home,

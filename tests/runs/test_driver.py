@@ -18,6 +18,7 @@ from executor.runs.values import ValueFiles
 from executor.scheduler.events import (
     CancelRequested,
     Event,
+    RunStarted,
     StepCancelled,
     StepFailed,
     StepStarted,
@@ -147,8 +148,8 @@ class World:
         self.signals.wishes.extend(wishes)
         self._callbacks[self.signals.fd]()
 
-    def run(self) -> list[tuple[float, Event]]:
-        self.driver.run(self.signals, [])  # type: ignore[arg-type]  # as above
+    def run(self, *begin: Event) -> list[tuple[float, Event]]:
+        self.driver.run(self.signals, list(begin))  # type: ignore[arg-type]  # as above
         self.history.close()
         return list(read_history(self.history.path))
 
@@ -180,6 +181,24 @@ def chain() -> Plan:
 
 def succeeded(key: str, value: bytes = b"v") -> StepSucceeded:
     return StepSucceeded(key, 1, (StoredValue("result", value, None, len(value)),))
+
+
+def test_the_beginning_of_a_run_is_in_its_file_before_a_worker_is_asked_for(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what is left of a driver that is killed in the first moment is known for what it is."""
+    here = world(single())
+    begin, seen = here.workers.begin, []
+
+    def look(attempt: Attempt) -> None:
+        seen.append([event for _, event in read_history(here.history.path)])
+        begin(attempt)
+
+    monkeypatch.setattr(here.workers, "begin", look)
+    here.script.append(lambda: here.workers.reports.append(succeeded("load")))
+    started = RunStarted(run_id="r", job="job", at=1.0, pid=1, steps=1, max_concurrent=4)
+    here.run(started)
+    assert seen == [[started]]
 
 
 def test_a_result_that_was_there_before_its_deadline_counts_however_late_the_driver_looks(

@@ -353,6 +353,13 @@ def cleans_up(context: OpExecutionContext) -> None:
 
 
 @op
+def waits_through_signals(context: OpExecutionContext) -> None:
+    signal.siginterrupt(signal.SIGTERM, False)
+    os.kill(driver_of(context), signal.SIGINT)
+    os.read(os.pipe()[0], 1)
+
+
+@op
 async def cleans_up_async(context: OpExecutionContext) -> None:
     try:
         os.kill(driver_of(context), signal.SIGINT)

@@ -216,6 +216,11 @@ def test_a_cancelled_step_may_clean_up(kind: str, name: str, tmp_path: Path) -> 
     assert (result.status, result.interrupted) == ("cancelled", True)
 
 
+def test_a_signal_that_did_not_interrupt_a_wait_is_looked_at_all_the_same(process_kind: str) -> None:
+    result = run(ops.waits_through_signals, process_kind, stop_grace_s=ops.LONG_S)
+    assert result.step("waits_through_signals").state is StepState.CANCELLED
+
+
 def test_a_step_that_looks_whether_it_is_cancelled_ends_in_good_order(kind: str) -> None:
     several = [ops.asks_whether_cancelled, ops.one, ops.silent]
     result = run(several, kind, max_concurrent=1, stop_grace_s=PATIENCE_S)

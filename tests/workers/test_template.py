@@ -83,3 +83,27 @@ def test_steps_whose_module_ignores_the_end_of_children_run(method: str, tmp_pat
     (tmp_path / "ignores").touch()
     done = run(tmp_path, method, "ignores")
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_a_signal_that_comes_while_a_worker_is_forked_waits_until_python_runs_in_it(tmp_path: Path) -> None:
+    """What arrives before is forgotten by the interpreter after the fork, and with it that the step is to stop."""
+    jobs = """
+import os, signal
+from executor import job, op
+
+held_back = []
+os.register_at_fork(before=lambda: held_back.append(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+
+@op
+def one():
+    return held_back[-1], signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+@job
+def alone():
+    one()
+"""
+    (tmp_path / "jobs.py").write_text(jobs)
+    program = "import jobs; print(jobs.alone.execute().output_for_node('one'))"
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "(True, False)\n"), done
