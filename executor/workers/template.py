@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 #: What tells a worker to stop, see ``Worker.on_term``.
-ASKS_TO_STOP = (signal.SIGTERM,)
+ASKS_TO_STOP = (int(signal.SIGTERM),)
 
 # A signal that comes in the microseconds before a system call, after the interpreter last looked for one, does not
 # interrupt it: a step that has just begun to wait would go on waiting. So what was asked to stop is nudged after this
