@@ -130,7 +130,7 @@ def find_runs(home: Path, filters: RunsFilter | None = None, *, limit: int | Non
         run = fresh.get(run_id)
         if run is None:
             run = _run(by_id[run_id])
-            if not run.is_finished and not (folder := RunFolder(home / "runs" / run_id)).is_alive():
+            if not run.is_finished and _is_over(folder := RunFolder(home / "runs" / run_id)):
                 run = _read(folder)
                 if run is None:
                     continue
@@ -143,6 +143,17 @@ def find_runs(home: Path, filters: RunsFilter | None = None, *, limit: int | Non
         with suppress(ExecutorError, OSError), RunIndex(home) as index:
             index.correct(ended, gone)
     return found
+
+
+def _is_over(folder: RunFolder) -> bool:
+    """Whether a run has ended, or was cut off: its driver writes its end into its history first, and then here."""
+    if not folder.is_alive():
+        return True
+    try:
+        last = read_last(folder.events)
+    except (OSError, HistoryUnreadable):
+        return False
+    return last is not None and isinstance(last[1], RunEnded)
 
 
 def _rows(home: Path) -> list[_Row]:

@@ -16,7 +16,7 @@ from written_run import WrittenRun, step
 from executor import DagsterRunStatus, Instance, RunsFilter, UsageError, job, op
 from executor.runs.home import RunFolder, make_run, open_home
 from executor.runs.index import INDEX_FILE, RunIndex, find_runs, index_problems, read_run, rebuild
-from executor.scheduler.events import RunNotice, StepFailed, StepSucceeded
+from executor.scheduler.events import RunEnded, RunNotice, StepFailed, StepSucceeded
 from executor.scheduler.outcomes import StepError
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +131,16 @@ def test_a_run_whose_driver_was_killed_shows_as_that_although_its_row_says_that_
     run._close()
     assert find_runs(tmp_path, RunsFilter(statuses=["interrupted"]))[0].run_id == run.run_id
     assert find_runs(tmp_path, RunsFilter(statuses=["running"])) == []
+
+
+def test_a_run_has_ended_when_its_history_says_so_although_its_driver_has_yet_to_write_its_row(tmp_path: Path) -> None:
+    """Whoever waited for the end of a run read it there."""
+    with WrittenRun(tmp_path, step("a")) as run:
+        with RunIndex(tmp_path) as index:
+            index.begin(read_run(run.folder))
+        run._write(RunEnded("cancelled"), 1.0)
+        assert run.folder.is_alive()
+        assert find_runs(tmp_path)[0].status.value == "cancelled"
 
 
 def test_the_next_run_corrects_the_row_of_one_that_was_killed(tmp_path: Path) -> None:
