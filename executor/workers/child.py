@@ -12,7 +12,7 @@ import signal
 from _signal import signal as set_handler
 from atexit import _ncallbacks as exit_handlers
 from marshal import dumps, loads
-from os import read, write
+from os import SEEK_END, lseek, read, write
 from sys import modules
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from executor.scheduler.outcomes import StepError
 from executor.workers import claimed, hygiene, messages, process
 from executor.workers.assignment import CANNOT_REPORT
 from executor.workers.messages import HEADER_BYTES, MARK
-from executor.workers.streams import flush_output, lane_file, log_end
+from executor.workers.streams import flush_output, lane_file, write_to
 
 if TYPE_CHECKING:
     import mmap
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 # enough for an exit handler to flush, short enough that a waiter does not notice.
 LINGER_S = 0.1
 
-#: Bytes of one lane's entry in the page where workers note which attempt they have begun.
+#: Bytes of one lane's entry in the page where workers note which attempt they have begun, and an entry without one.
 BEGUN_BYTES = 8
+NOT_BEGUN = bytes(BEGUN_BYTES)
 
 # One read takes a usual task whole, into memory of the interpreter's own that a new process need not be given first.
 READ_BYTES = 470
@@ -85,27 +86,24 @@ class Worker:
         self._usage = process.Usage()
         self._folder = -1  #: the current folder of the run, once a second attempt is possible
 
-    def main(self, lane: int) -> None:
-        """Run what comes in until told to end, or this worker has done its share; then the process can end."""
-        self._serve(lane)
-        if exit_handlers() or "threading" in modules:  # nobody needs it here who has not used it
-            run_exit_handlers()
-
     def measure_from_here(self) -> None:
         """What this process has done so far is of no attempt: a fresh interpreter has loaded the code of the steps."""
         self._usage.restart()
 
-    def _serve(self, lane: int) -> None:
+    def main(self, lane: int) -> None:
+        """Run what comes in until told to end, or this worker has done its share; then the process can end."""
         channel = self._channel
         data = read(channel, READ_BYTES)
         if self._attempts == 1 and HEADER_BYTES < len(data) < READ_BYTES:  # the usual case, by the shortest way
             if not self.stop.asked:
                 task = loads(data[HEADER_BYTES:])  # noqa: S302  (plain data from the process that started us)
                 _report(channel, self._attempt(task, lane))
-            return
-        self._serve_many(messages.incoming(channel, data), lane)
+        else:
+            self._serve(messages.incoming(channel, data), lane)
+        if exit_handlers() or "threading" in modules:  # nobody needs it here who has not used it
+            run_exit_handlers()
 
-    def _serve_many(self, tasks: Iterator[Any], lane: int) -> None:
+    def _serve(self, tasks: Iterator[Any], lane: int) -> None:
         stop, channel = self.stop, self._channel
         left = self._attempts or -1
         if left != 1:
@@ -139,20 +137,32 @@ class Worker:
     def _log_of(self, lane: int) -> str:
         return f"{self._logs}/{lane_file(lane)}"
 
+    def _log_again(self, lane: int) -> int:
+        """A step closed its standard output: let it be the log for what comes after. Bytes in the log."""
+        write_to(self._log_of(lane))
+        return lseek(1, 0, SEEK_END)
+
     def _attempt(self, task: Task, lane: int) -> tuple[Any, ...]:
         """Run one attempt: the message that reports it, which says last that other processes may still be at it."""
         index, number, op, _, _, _, claim, _ = task
-        path = self._log_of(lane)
-        refused = claimed.take(self._lock_step, path, claim) if claim and self._lock_step else None
-        log_from = log_end(path)
+        refused = claimed.take(self._lock_step, self._log_of(lane), claim) if claim and self._lock_step else None
+        try:
+            log_from = lseek(1, 0, SEEK_END)  # with O_APPEND the offset means nothing
+        except OSError:
+            log_from = self._log_again(lane)
         started_at = monotonic()
         at = lane * BEGUN_BYTES
-        self._begun[at : at + BEGUN_BYTES] = begun_mark(index, number)
+        # as ``begun_mark`` makes it
+        self._begun[at : at + BEGUN_BYTES] = ((index + 1) << 16 | (number & 0xFFFF)).to_bytes(BEGUN_BYTES, "little")
         outcome = refused or self._runner.run(self._ops[op], task)
         ended_at = monotonic()
         cpu_s, peak = self._usage.read()
         flush_output()
-        facts = (started_at, ended_at, cpu_s, peak, log_from, log_end(path))
+        try:
+            log_to = lseek(1, 0, SEEK_END)
+        except OSError:
+            log_to = self._log_again(lane)
+        facts = (started_at, ended_at, cpu_s, peak, log_from, log_to)
         if isinstance(outcome, StepError):
             return "failed", index, number, tuple(outcome), facts, False
         stored, missing = outcome
@@ -160,7 +170,7 @@ class Worker:
 
 
 def begun_mark(index: int, number: int) -> bytes:
-    """What a worker writes into its lane's entry of the shared page when it begins an attempt."""
+    """What stands in a lane's entry of the shared page once its worker has begun an attempt; never ``NOT_BEGUN``."""
     return ((index + 1) << 16 | (number & 0xFFFF)).to_bytes(BEGUN_BYTES, "little")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
 import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
+from executor.outputs.plain import PLAIN, dump_plain, load_small
 from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers.event_loop import run_async
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 #: Stored outputs, each with the fields of ``StoredValue``, and the names of those left out.
 Produced = tuple["list[PlainValue]", list[str]]
 
-#: Types whose pickles are small and cannot fail.
-PLAIN = frozenset({int, float, bool, type(None)})
-
 
 def plain(value: StoredValue) -> PlainValue:
     """The same as a plain tuple, which can cross a pipe."""
@@ -48,13 +45,6 @@ class Stop:
     def __init__(self) -> None:
         self.asked = self.polled = self.running = False
         self.interrupt: Callable[[], None] | None = None  #: of an ``async`` step: cancels it
-
-    def begin(self) -> None:
-        """The step's own code begins, unless it was asked to stop already."""
-        if self.asked:
-            raise StepInterrupted
-        self.polled = False
-        self.running = True
 
     def is_asked(self) -> bool:
         """What ``context.is_cancelled`` answers."""
@@ -105,7 +95,9 @@ class StepRunner:
         context = self._context(op, task) if op.takes_context else None
         try:
             try:
-                stop.begin()
+                stop.polled, stop.running = False, True
+                if stop.asked:  # before, so that nobody was interrupted
+                    raise StepInterrupted
                 produced = call_op(op, context, values, self._run_async)
             finally:
                 stop.running = False
@@ -145,7 +137,7 @@ class StepRunner:
                 data, path = stored[0][1], stored[0][2]
                 # the common case, without a detour
                 values[name] = (
-                    pickle.loads(data)
+                    load_small(data)
                     if path is None and data is not None
                     else self._load_file(stored[0], copy=op.ins[name].copy, last=kind == LAST_READER)
                 )
@@ -159,7 +151,7 @@ class StepRunner:
     def _store(self, op: OpDefinition, task: Task, produced: dict[str, object]) -> Produced | StepError:
         only = op.only_output
         if only is not None and type(produced[only]) in PLAIN:  # the usual case, by the shortest way
-            data = pickle.dumps(produced[only], 5)
+            data = dump_plain(produced[only])
             stored: list[PlainValue] = [(only, data, None, len(data))]
             return stored, []
         stored = []
@@ -172,7 +164,7 @@ class StepRunner:
             elif op.outs[declared].order_only:
                 stored.append((name, None, None, 0))
             elif type(value := produced[name]) in PLAIN:
-                data = pickle.dumps(value, 5)
+                data = dump_plain(value)
                 stored.append((name, data, None, len(data)))
             else:
                 try:

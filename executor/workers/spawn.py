@@ -24,7 +24,7 @@ from executor.workers.job import WorkerJob
 from executor.workers.launch import BegunPage
 from executor.workers.runner import StepRunner
 from executor.workers.streams import replace_streams, step_log
-from executor.workers.template import ASKS_TO_STOP, BROKEN, Template
+from executor.workers.template import BROKEN, Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,6 @@ class SpawnTemplate(Template):
             process.tie_to_parent(self._pid)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS_TO_STOP)
             fds = (self._channel, self._memory, self._job_memory, self._begun_fd)
             for fd in fds:
                 os.set_inheritable(fd, True)

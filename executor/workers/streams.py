@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import logging
+    from typing import BinaryIO
 
 
 def open_log(path: str) -> int:
@@ -17,18 +19,6 @@ def open_log(path: str) -> int:
         OSError: it cannot be opened.
     """
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def log_end(path: str) -> int:
-    """Bytes in the log that standard output goes to, less what Python still buffers.
-
-    A step that closed its standard output finds it again for what comes after; ``path``: where it went.
-    """
-    try:
-        return os.lseek(1, 0, os.SEEK_END)  # with O_APPEND the offset means nothing
-    except OSError:
-        write_to(path)
-        return os.lseek(1, 0, os.SEEK_END)
 
 
 def log_size(path: str) -> int:
@@ -69,9 +59,40 @@ def lane_file(number: int) -> str:
     return f"lane-{number}.log"
 
 
+class LaneStream(io.TextIOWrapper):
+    """Standard output or error of steps, which knows whether anybody has used it: one that nobody has is not flushed.
+
+    Only the first use is seen, and what it does stands in the stream itself from then on.
+    """
+
+    used = False
+
+    def _use(self) -> None:
+        self.used = True
+        self.write = super().write  # type: ignore[method-assign]
+
+    def write(self, text: str, /) -> int:
+        """As of any text stream."""
+        self._use()
+        return super().write(text)
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """As of any text stream."""
+        self._use()
+        return cast("BinaryIO", super().buffer)
+
+    def detach(self) -> BinaryIO:
+        """As of any text stream."""
+        self._use()
+        return cast("BinaryIO", super().detach())
+
+
 def flush_output() -> None:
     """Write out what Python buffers for standard output and error; a stream that the step closed is no error."""
     for stream in (sys.stdout, sys.stderr):
+        if type(stream) is LaneStream and not stream.used:
+            continue
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
@@ -87,7 +108,9 @@ def replace_streams() -> None:
     # these live as long as the process, and must not close the descriptors of a worker that replaces them
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        raw = open(fd, "wb", closefd=False)  # noqa: SIM115
+        stream = LaneStream(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        setattr(stream, "mode", "w")  # noqa: B010  (as ``open`` does, where the types call it read-only)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -22,11 +22,10 @@ import select
 import signal
 import sys
 import time
-from _signal import SIG_BLOCK, SIG_UNBLOCK, pthread_sigmask  # without the enums around them: see child.py
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.workers import hygiene, process, stacks
-from executor.workers.child import LINGER_S, Worker, on_nudge
+from executor.workers.child import BEGUN_BYTES, LINGER_S, NOT_BEGUN, Worker, on_nudge
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
 from executor.workers.rehearsal import TIMES, Rehearsal, forked_child, go_on
@@ -43,13 +42,10 @@ if TYPE_CHECKING:
     from executor.authoring.ops import OpDefinition
 
 
-#: What tells a worker to stop, see ``Worker.on_term``.
-ASKS_TO_STOP = (int(signal.SIGTERM),)
-
-# A signal that comes in the microseconds before a system call, after the interpreter last looked for one, does not
-# interrupt it: a step that has just begun to wait would go on waiting. So what was asked to stop is nudged after this
-# long by SIGCONT, which does nothing but to interrupt the call.
-NUDGE_AFTER_S = 0.02
+# A worker that is asked to stop may not hear it: Python forgets a signal that comes before it runs in a new process,
+# and one that comes just before a system call does not interrupt it. So it is asked again after this long, until it has
+# begun its attempt (its handler stands by then), and is nudged after that: SIGCONT does nothing but interrupt a call.
+ASK_AGAIN_AFTER_S = 0.02
 
 # Exit code of a process that was ended by an error in this package (EX_SOFTWARE); it has printed its traceback.
 BROKEN = 70
@@ -58,13 +54,14 @@ BROKEN = 70
 class _Child:
     """A worker that the template forked."""
 
-    __slots__ = ("ended", "kill_at", "killed", "lane", "left", "nudge_at", "pid", "pidfd")
+    __slots__ = ("ended", "heard", "kill_at", "killed", "lane", "left", "nudge_at", "pid", "pidfd")
 
     def __init__(self, pid: int, pidfd: int, lane: int) -> None:
         self.pid, self.pidfd, self.lane = pid, pidfd, lane
         self.ended = False  #: it is not reaped before its group is empty, so that nobody else gets the pid
         self.kill_at: float | None = None  #: when what it left behind is killed
-        self.nudge_at: float | None = None  #: when it is nudged to look at the signal that asked it to stop
+        self.nudge_at: float | None = None  #: when it is asked again to stop, or nudged to look at that signal
+        self.heard = False  #: the signal came when its handler stood
         self.killed = False  #: something of it had to be killed after it ended
         self.left: set[int] = set()  #: processes that it left behind
 
@@ -240,10 +237,24 @@ class Template:
         return min(times, default=None)
 
     def _stop(self, worker: _Child, *, kill: bool) -> None:
+        worker.heard = self._has_begun(worker.lane)
         self._signal(worker, signal.SIGKILL if kill else signal.SIGTERM)
         if not kill:
-            worker.nudge_at = time.monotonic() + NUDGE_AFTER_S
+            worker.nudge_at = time.monotonic() + ASK_AGAIN_AFTER_S
             self._due = True
+
+    def _ask_again(self, worker: _Child, now: float) -> None:
+        """What was asked to stop before it had begun is asked again, whatever it heard; what had begun is nudged."""
+        if worker.heard:
+            worker.nudge_at = None
+            process.signal_one(worker.pid, signal.SIGCONT)
+        else:
+            worker.nudge_at = now + ASK_AGAIN_AFTER_S
+            worker.heard = self._has_begun(worker.lane)
+            process.signal_one(worker.pid, signal.SIGTERM)
+
+    def _has_begun(self, lane: int) -> bool:
+        return self._begun[lane * BEGUN_BYTES : (lane + 1) * BEGUN_BYTES] != NOT_BEGUN
 
     @staticmethod
     def _signal(worker: _Child, signum: int) -> None:
@@ -277,15 +288,13 @@ class Template:
         """
         made = []
         error = ""
-        # A worker may be asked to stop as soon as it is there, and a fork forgets what comes before Python runs in it.
-        pthread_sigmask(SIG_BLOCK, ASKS_TO_STOP)
         for lane in lanes:
+            self._begun[lane * BEGUN_BYTES : (lane + 1) * BEGUN_BYTES] = NOT_BEGUN
             try:
                 made.append((lane, self._fork(lane)))
             except OSError as reason:  # no memory, no descriptors, or too many processes
                 error = str(reason)
                 break
-        pthread_sigmask(SIG_UNBLOCK, ASKS_TO_STOP)
         lost = list(lanes[len(made) :])
         for lane, pid in made:
             # here and not in the worker: it gets nothing to do before the driver knows it
@@ -330,7 +339,10 @@ class Template:
         """In a new process: the whole life of a worker. It ends here."""
         code = BROKEN  # seen as a worker that died
         try:
-            self._leave_template()
+            process.tie_to_parent(self._parent)
+            os.closerange(self._channel + 1, self._room.end)  # what is the template's alone
+            if self._numpy_random is not None:
+                self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
             self._worker.main(lane)
             code = 0
         except BaseException:  # noqa: BLE001  (nothing may return into the template's loop)
@@ -340,14 +352,6 @@ class Template:
                 traceback.print_exc()
         finally:
             self._exit(code)
-
-    def _leave_template(self) -> None:
-        """In a new worker: let go of what is the template's alone."""
-        process.tie_to_parent(self._parent)
-        os.closerange(self._channel + 1, self._room.end)
-        pthread_sigmask(SIG_UNBLOCK, ASKS_TO_STOP)
-        if self._numpy_random is not None:
-            self._numpy_random.seed()  # the standard library's generator does so by itself after a fork
 
     # --- workers go --------------------------------------------------------------------------------------------------
 
@@ -425,8 +429,7 @@ class Template:
     def _act_on_due(self, now: float) -> None:
         for worker in list(self._workers.values()):
             if worker.nudge_at is not None and worker.nudge_at <= now and not self._stopped:
-                worker.nudge_at = None
-                process.signal_one(worker.pid, signal.SIGCONT)
+                self._ask_again(worker, now)
             if worker.kill_at is not None and worker.kill_at <= now:
                 self._kill_rest(worker)
 

@@ -1,4 +1,4 @@
-"""A program whose standard streams are closed: nothing of ours comes to stand in their place."""
+"""Standard streams of steps; and of a program that has closed them: nothing of ours comes to stand in their place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from running import KINDS, PATIENCE_S
+
+from executor.workers.streams import LaneStream, flush_output
 
 #: Closes the descriptors of ``argv[1]``, runs a job on a kind of worker, and writes what its step found into a file.
 PROGRAM = """
@@ -70,3 +74,34 @@ def test_the_command_runs_a_job_when_standard_streams_are_closed(how: str, close
     command = f"exec {sys.executable} -m executor.cli run jobs.py {how} {closed}"
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, (tmp_path / "ran").exists()) == (0, True), done
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda stream: print("said", end="", file=stream),
+        lambda stream: [stream.write(letter) for letter in "said"],
+        lambda stream: stream.writelines(["sa", "id"]),
+        lambda stream: stream.buffer.write(b"said"),
+        lambda stream: [stream.buffer.write(b"sa"), stream.flush(), stream.write("id")],
+    ],
+)
+def test_what_a_step_wrote_in_any_way_is_flushed(
+    write: Callable[[TextIO], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    with LaneStream(open(path, "wb"), encoding="utf-8", line_buffering=True) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert not stream.used
+        for _ in range(2):
+            write(stream)
+            flush_output()
+        assert path.read_text() == "saidsaid"
+
+
+def test_what_was_written_past_a_stream_that_was_taken_apart_is_its_takers_own(tmp_path: Path) -> None:
+    stream = LaneStream((tmp_path / "log").open("wb"), encoding="utf-8", line_buffering=True)
+    with stream.detach() as binary:
+        binary.write(b"said")
+        assert stream.used
+    assert (tmp_path / "log").read_text() == "said"
