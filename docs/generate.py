@@ -78,6 +78,7 @@ def event_parts() -> str:
         (events.Facts, "`facts`: what is known of an attempt after it"),
         (outcomes.StepError, "`error`: why it failed"),
         (outcomes.StoredValue, "each of `outputs`: where a value waits"),
+        (events.SlotHolder, "each of `held_by`: who holds slots"),
     ):
         said = comments(cls)
         rows = [[f"`{name}`", said.get(name) or ""] for name in cls._fields]

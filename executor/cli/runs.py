@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from executor.cli.options import OK, TagType
-from executor.cli.text import run_text, table, time_text
+from executor.cli.text import run_text, table
 from executor.config.instance_file import read_instance_settings
+from executor.ledger.named import time_text
 from executor.runs.home import home_folder
 from executor.runs.index import find_runs
 from executor.runs.prune import prune as prune_runs

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from executor.cli.options import OK
-from executor.cli.text import table, time_text
+from executor.cli.text import table
 from executor.cli.watch import result_record
+from executor.ledger.named import time_text
 from executor.runs.home import find_run, home_folder
 from executor.runs.report import first_line, memory_text, printable, seconds_text, waits_text
 from executor.runs.result import read_result

@@ -282,7 +282,7 @@ class Ledger:
     def waiting_for(self, claim: int) -> Wait | None:
         """Why a claim waits; None if it does not, or is granted soon. A few rows are read, without the lock."""
         with self.database.snapshot():
-            return waiting_for(self.database.execute, claim, boot_time_s() - self.aging_s)
+            return waiting_for(self.database.execute, self.home, claim, boot_time_s() - self.aging_s)
 
     def free(self, run: str, step: str | None = None, *, force: bool = False) -> Freed:
         """Take away what a run, or one step of it, holds and waits for, if it is dead.

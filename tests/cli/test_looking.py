@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from executor.cli.root import run_command
-from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
+from executor.scheduler.events import RunNotice, SlotHolder, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
 from executor.scheduler.outcomes import StepError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))  # test folders are no packages here
@@ -53,8 +53,8 @@ def small_run(home: Path) -> WrittenRun:
         step("end", "train"),
     )
     run.tell(StepSucceeded("load", 1), 1.0)
-    reason = "1 of 1 slots of pool 'database' are held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
-    run.tell(SlotsWaiting("train", 1, ("database",), "full", reason), 1.0)
+    holder = SlotHolder("load", "7f3a12cd-0", 77, 1795253988.7)
+    run.tell(SlotsWaiting("train", 1, ("database",), "full", "1 of 1 slots are held", (holder,)), 1.0)
     run.tell(SlotsGranted("train", 1, 5), 39.0)
     run.tell(StepFailed("train", 1, StepError("exception", "ValueError: no rows")), 41.5)
     run.end(41.5)
@@ -186,12 +186,14 @@ def test_why_answers_after_the_run_as_well(command: Command, own_home: Path) -> 
     assert masked(command("why", "last")[1], run) == (
         "run RUN1 of job nightly, failed after 41.5 s: 1 succeeded, 1 failed, 1 not run\n"
         "train  failed in attempt 1; before that it had waited 38.0 s pool database (held by step 'load' of run "
-        "7f3a12cd (pid N) since TIME)\n"
+        "7f3a12cd (pid N, since TIME))\n"
         "end  was not run, because 'train' did not succeed\n"
     )
     (wait,) = json.loads(command("why", "last", "train", "--json")[1])["steps"][0]["waited"]
     assert (wait["cause"], wait["seconds"]) == ("pool database", 38.0)
-    assert wait["held_by"] == "by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
+    assert wait["held_by"] == [
+        {"step": "load", "run": "7f3a12cd-0", "pid": 77, "since": 1795253988.7, "outlived": False}
+    ]
 
 
 def test_a_run_without_waits_says_so(command: Command, own_home: Path) -> None:

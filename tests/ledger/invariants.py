@@ -19,7 +19,7 @@ INVARIANTS = {
     "I32": "nobody ever meets a locked database",
     "I33": "ten thousand that wait slow nobody down",
     "I35": "whoever dies in a transaction, or while the file is made, leaves the file whole",
-    "I37": "a file deleted, truncated, replaced or of a later version is refused, and never made anew under running work",
+    "I37": "a file deleted, truncated, replaced or of a later version is refused, never made anew under running work",
     "I41": "a pid that is used again makes nobody alive",
     "I42": "a forked child does nothing with what its parent has open",
 }

@@ -346,7 +346,7 @@ class Outliving:
                 os.close(end)
             lock = StepLock(str(home / "runs" / "killed" / f"lane-{lane}.log"), lease.claim)
             assert lock.output_fd
-            os.write(begun[1], b"!")
+            os.write(begun[1], os.getpid().to_bytes(4, "little"))
             os.read(self._ends[pool][0], 1)
 
         def drive() -> None:
@@ -358,8 +358,7 @@ class Outliving:
             signal.pause()
 
         self._driver = fork(drive)
-        for _ in pools:
-            os.read(begun[0], 1)
+        self.pids = [int.from_bytes(os.read(begun[0], 4), "little") for _ in pools]  #: of the steps
         for fd in begun:
             os.close(fd)
 
@@ -395,6 +394,20 @@ def test_a_process_that_outlived_its_run_and_whose_folder_was_removed_keeps_the_
     theirs.end("a")
     assert len(wait_for_news(mine)) == 1  # at the look once a second: nobody gives notice of a file without a name
     assert mine.saved_by_timer == 0
+
+
+def test_of_a_holder_whose_driver_died_the_process_that_lives_is_named(mine: LedgerClient, home: Path) -> None:
+    theirs = Outliving(home, "a")
+    theirs.kill_driver()
+    ticket = ask(mine)
+    wait = mine.waiting_for(ticket)
+    assert wait is not None
+    (holder,) = wait.held_by
+    assert (holder.step, holder.run, holder.pid, holder.outlived) == ("s", "killed", theirs.pids[0], True)
+    named = f"step 's' of run killed (its driver died, pid {holder.pid} of the step lives, since "
+    assert wait.reason.startswith(f"1 of 1 slots of pool 'a' are held by {named}")
+    theirs.end("a")
+    wait_for_news(mine)
 
 
 def hear_of_the_death(client: LedgerClient) -> None:

@@ -119,7 +119,7 @@ def test_two_runs_share_a_limit_and_the_one_that_waits_says_for_whom(place: Plac
     assert status == "succeeded"
     waiting = waits_of(folder)[0]
     assert (waiting.key, waiting.pools, waiting.cause) == ("query", ("database",), "full")
-    text = f"1 of 1 slots of pool 'database' are held by step 'holds' of run {holder[:8]} (pid {first.pid}) since "
+    text = f"1 of 1 slots of pool 'database' are held by step 'holds' of run {holder[:8]} (pid {first.pid}, since "
     assert waiting.reason.startswith(text)
     (started,) = events_of(folder, StepStarted)
     assert dict(started.waited).keys() == {"pool database"}
@@ -504,7 +504,8 @@ def test_a_child_that_outlives_template_and_worker_keeps_the_slot_while_its_driv
     (failed,) = events_of(result, StepFailed)
     assert failed.error.kind == "worker_died"
     waiting = waits_of(result)[0]
-    assert f"held by step {name!r} of this run" in waiting.reason
+    assert f"held by step {name!r} (since " in waiting.reason
+    assert [(holder.step, holder.run) for holder in waiting.held_by] == [(name, "")]
     assert is_gone(child[0])
 
 
@@ -622,7 +623,7 @@ def test_in_process_a_forked_child_keeps_the_slot_until_it_ends(place: Place) ->
     result = run(place, ops.fork_then_query, told, in_process=True)
     assert result.success
     waiting = waits_of(result)[0]
-    assert "held by step 'forks_a_child' of this run" in waiting.reason
+    assert "held by step 'forks_a_child' (since " in waiting.reason
 
 
 # --- every run is an owner, and what happens without a ledger --------------------------------------------------------
