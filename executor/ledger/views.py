@@ -196,10 +196,6 @@ class LedgerView:
         """The claims that wait (for this pool), in the order in which they will be looked at."""
         return [wait for wait in self._waits() if pool is None or any(name == pool for name, _ in wait.view.needs)]
 
-    def waits_of(self, run: str, step: str | None = None) -> list[WaitView]:
-        """What a run, or one step of it, waits for."""
-        return [wait for wait in self._waits() if wait.view.run == run and step in {None, wait.view.step}]
-
     def claims_of(self, run: str) -> list[ClaimView]:
         """All claims of a run, in the order in which they were filed."""
         return self._claims("claim.run = ? ORDER BY claim.seq", run)

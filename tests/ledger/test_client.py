@@ -23,6 +23,7 @@ from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, Slo
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Lease, Request, needs_of
+from tests.by_force import take_away
 from tests.forked import fork, wait
 
 #: Ends a wait for what does not come. Nothing is told by how soon it came.
@@ -566,8 +567,7 @@ def test_a_claim_that_becomes_overdue_is_looked_at_then(
 def test_slots_that_were_taken_away_by_force_are_told_when_they_are_given_back(mine: LedgerClient, home: Path) -> None:
     ticket = ask(mine)
     (lease,) = leases(mine)
-    with Ledger(home) as ledger:
-        ledger.free("mine", force=True)
+    take_away(home, "mine")
     assert not mine.is_held(lease)
     mine.release(ticket)
     mine.flush()
@@ -580,8 +580,7 @@ def test_a_waiting_request_that_was_removed_by_force_is_told(
     monkeypatch.setattr(client_module, "SAFETY_S", 0.05)
     ask(theirs)
     ticket = ask(mine)
-    with Ledger(home) as ledger:
-        ledger.free("mine", force=True)
+    take_away(home, "mine")
     assert wait_for_news(mine) == [RequestGone(ticket)]
 
 

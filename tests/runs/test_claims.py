@@ -28,6 +28,7 @@ from executor.scheduler.commands import (
 )
 from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
 from executor.workers.selector import Selector
+from tests.by_force import take_away
 
 DB = (("db", 1),)
 
@@ -252,15 +253,10 @@ def test_when_the_disk_is_full_the_run_is_told_once_and_goes_on_by_itself(
 # --- by force ---------------------------------------------------------------------------------------------------------
 
 
-def free(home: Path, run: str) -> None:
-    with Ledger(home) as ledger:
-        ledger.free(run, force=True)
-
-
 def test_a_claim_that_is_removed_by_force_while_it_waits_is_filed_again(home: Path, mine: Run, theirs: Run) -> None:
     theirs.ask()
     mine.ask()
-    free(home, "mine")
+    take_away(home, "mine")
     told = mine.pass_time(1.5)
     assert told[0] == RunNotice(
         "the claim of step 'step' was removed from the ledger by force; the run is alive, so it was filed again, "
@@ -276,7 +272,7 @@ def test_a_parked_claim_that_is_removed_by_force_is_filed_again_when_there_is_ro
 ) -> None:
     mine.ask()
     mine.do(HandBackSlots("step", 1, mine.token()))
-    free(home, "mine")
+    take_away(home, "mine")
     assert reason(mine.do(UnparkClaim("step", 1))) == ""
     notice, granted = mine.pass_time(1.5)
     assert isinstance(notice, RunNotice)
@@ -290,7 +286,7 @@ def test_the_result_of_a_step_whose_slots_were_freed_by_force_does_not_count(
     success = StepSucceeded("step", 1)
     assert mine.claims.checked(success) is success
     token = mine.token()
-    free(home, "mine")
+    take_away(home, "mine")
     failed = mine.claims.checked(success)
     assert isinstance(failed, StepFailed)
     assert (failed.error.kind, failed.error.allow_retries) == ("slots_lost", True)
@@ -301,7 +297,7 @@ def test_the_result_of_a_step_whose_slots_were_freed_by_force_does_not_count(
 
 def test_slots_of_a_step_that_failed_are_told_to_have_been_freed_by_force(home: Path, mine: Run) -> None:
     mine.ask()
-    free(home, "mine")
+    take_away(home, "mine")
     assert mine.do(ReleaseSlots("step", 1, mine.token())) == [
         RunNotice("the slots of step 'step' had been freed by force while it ran; others may have used them")
     ]
@@ -386,7 +382,9 @@ def test_a_claim_of_any_attempt_is_answered_under_the_number_of_that_attempt(min
 
 def test_a_claim_reaches_the_ledger_as_the_scheduler_wants_it(mine: Run) -> None:
     mine.ask("k", (("a", 2), ("b", 1)), priority=7)
-    assert mine.client.request_of(1) == Request(step="k", attempt=1, needs=needs_of({"a": 2, "b": 1}), priority=7)
+    assert mine.client._by_ticket[1].request == Request(
+        step="k", attempt=1, needs=needs_of({"a": 2, "b": 1}), priority=7
+    )
 
 
 def test_without_descriptors_slots_stay_taken_until_it_can_be_seen_that_they_are_free(

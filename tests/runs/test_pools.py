@@ -20,7 +20,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "workers"))  # test folders are no packages here
 
 import pool_ops as ops
-from census import Census, is_gone, state
+from census import Census, descendants, is_gone, state
 from pool_programs import Hold, Place, most_at_once, outcome
 from running import KINDS, job_of, wait_until
 
@@ -28,6 +28,9 @@ from executor import AssetExecutionContext, OpDefinition, RunResult, UnmetRequir
 from executor.api import execute_in_process, execute_job
 from executor.authoring.jobs import JobDefinition
 from executor.database.errors import DatabaseBusy
+from executor.errors import UsageError
+from executor.instance import stopping
+from executor.instance.pool_ledger import PoolLedger
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps
 from executor.runs import pools
@@ -42,6 +45,7 @@ from executor.scheduler.events import (
     StepStarted,
     StepSucceeded,
 )
+from tests.by_force import take_away
 
 
 @pytest.fixture
@@ -726,13 +730,41 @@ def test_a_run_whose_ledger_is_deleted_fails_what_waits_for_slots_and_does_all_e
     assert len(lost) == 1
 
 
+def test_a_step_whose_worker_is_stopped_before_it_begins_is_not_freed_by_force(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would begin when it goes on, with slots that are somebody else's by then."""
+    monkeypatch.setattr(stopping, "BEGIN_WAIT_S", 0.1)
+    place.set_limits(database=1)
+    hold = place.holder(database=1)
+    program = place.start("one_query")
+    place.waits_for("query")
+    with place.view() as view:
+        (wait,) = [wait.view for wait in view.waiters() if wait.view.step == "query"]
+    again = Hold(place.stranger(), {"database": 1})
+    stopped = descendants(program.pid)
+    assert stopped
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        hold.give_back()
+        wait_until(lambda: f"{wait.step} granted" in place.claims_left(), "it is granted")
+        with pytest.raises(UsageError, match="holds its slots and no process works on it yet"):
+            PoolLedger(place.home).free(wait.run, "query", force=True)
+        assert not again.has()
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert outcome(program)[0] == "succeeded"
+    again.wait()
+
+
 def test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count(place: Place) -> None:
     place.set_limits(database=1)
 
     def free() -> None:
         _, _, run_id = place.mailbox.wait()[0].split()
-        with Ledger(place.home) as ledger:
-            ledger.free(run_id, force=True)
+        take_away(place.home, run_id)
         place.gate.open()
 
     result = run(place, ops.one_holder, Told().on(StepStarted, "holds", free))

@@ -270,6 +270,12 @@ MUTANTS = [
         test=IN_POOLS + "test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count",
     ),
     SuiteMutant(
+        says="a step that was granted its slots and has not begun is freed by force",
+        breaks="I1 I4",
+        edits=_edit("executor.instance.stopping", "    _refuse_not_begun(ledger, held)\n    pids", "    pids"),
+        test=IN_POOLS + "test_a_step_whose_worker_is_stopped_before_it_begins_is_not_freed_by_force",
+    ),
+    SuiteMutant(
         says="what was granted and is withdrawn before that was told stays taken",
         breaks="I11",
         edits=_edit("executor.runs.claims", "        self._hear()\n        if claim.ticket", "        if claim.ticket"),
