@@ -139,7 +139,7 @@ def test_who_has_to_wait_is_told_for_whom_and_how_many_come_first(mine: Run, the
     assert isinstance(waiting, SlotsWaiting)
     assert (waiting.pools, waiting.cause) == (("db",), "full")
     assert waiting.reason.startswith(
-        f"1 of 1 slots of pool 'db' are held by step 'load' of run theirs-a (pid {os.getpid()}) since "
+        f"1 of 1 slots of pool 'db' are held by step 'load' of run theirs-a (pid {os.getpid()}, since "
     )
     assert waiting.reason.endswith("; 1 claim comes before it")
 

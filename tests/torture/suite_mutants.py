@@ -171,6 +171,12 @@ MUTANTS = [
         test=IN_SQLITE + "test_harm_done_to_the_file_in_use_is_noticed_and_nothing_new_put_there",
     ),
     SuiteMutant(
+        says="nobody sees that the lock file was removed",
+        breaks="I37",
+        edits=_edit(DATABASE + "sqlite", "        if not self.lock.is_there():", "        if False:"),
+        test=IN_SQLITE + "test_a_lock_file_that_was_removed_in_use_is_noticed",
+    ),
+    SuiteMutant(
         says="a ledger that was deleted is made anew under running work",
         breaks="I37",
         edits=_edit(
