@@ -162,6 +162,8 @@ class RunClaims:
         self._ask(self._client.flush, None)
         self._hear()
         self._take_news(told)
+        if told and self.lost is None:
+            return told  # what was granted begins before it is looked up what the others wait for
         if self.lost is None:
             asked, self._asked = self._asked, {}
             told += [self._waiting(claim, now) for claim in asked.values()]

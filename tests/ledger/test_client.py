@@ -268,6 +268,28 @@ def test_a_bell_that_was_about_two_grants_of_which_one_was_not_committed_yet_is_
     assert mine.saved_by_timer == 0
 
 
+def test_a_grant_that_is_committed_right_after_its_bell_is_heard_needs_no_transaction_of_who_is_rung(
+    mine: LedgerClient, theirs: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = ask(theirs)
+    ask(mine)
+    theirs.release(ticket)
+    theirs.flush()
+    mine.on_ready()
+    read, looks = Ledger.granted_after, []
+
+    def committed_at_the_third_look(*words: object) -> list[Lease]:
+        looks.append(words)
+        return read(*words) if len(looks) > 2 else []  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "granted_after", committed_at_the_third_look)
+    before = mine.exchanges
+    mine.flush()
+    assert len(leases(mine)) == 1
+    assert mine.exchanges == before
+    assert len(looks) == 3
+
+
 def test_a_limit_raised_by_a_command_is_heard_at_once(mine: LedgerClient, home: Path) -> None:
     with Ledger(home) as ledger:
         ledger.set_limit("a", 0)

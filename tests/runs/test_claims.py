@@ -15,6 +15,7 @@ from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Request, needs_of
+from executor.ledger.waiting import Wait
 from executor.runs.claims import LONGEST_LOOK_S, LOOK_AFTER_S, RunClaims
 from executor.runs.home import RunFolder, open_home
 from executor.runs.pools import leave_ledger
@@ -151,6 +152,27 @@ def test_grants_are_told_before_waits_and_every_claim_is_answered(mine: Run) -> 
         (SlotsGranted, "c"),
         (SlotsWaiting, "a"),
     ]
+
+
+def test_what_is_granted_is_told_before_it_is_looked_up_what_others_wait_for(
+    mine: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+    look = mine.client.waiting_for
+
+    def waiting_for(ticket: int) -> Wait | None:
+        looked_up.append(ticket)
+        return look(ticket)
+
+    monkeypatch.setattr(mine.client, "waiting_for", waiting_for)
+    for command in (ClaimSlots("a", 1, DB, 0), ClaimSlots("b", 1, DB, 1)):
+        mine.claims.perform(command)
+    assert mine.claims.exchange(0.0) == [SlotsGranted("b", 1, mine.token("b"))]
+    assert looked_up == []
+    (waiting,) = mine.claims.exchange(0.0)
+    assert isinstance(waiting, SlotsWaiting)
+    assert waiting.key == "a"
+    assert len(looked_up) == 1
 
 
 def test_a_claim_that_is_handed_back_keeps_its_place(mine: Run, theirs: Run) -> None:
