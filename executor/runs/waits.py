@@ -108,7 +108,7 @@ class _Step:
             reasons = self.reasons.get(cause, {})
             if reasons:
                 _, telling = max(reasons.values(), key=lambda reason: reason[0])
-                others = len(reasons) > 1 or len(telling.held_by) > NAMED
+                others = sum(bool(each.held_by) for _, each in reasons.values()) > 1 or len(telling.held_by) > NAMED
                 found.append(Wait(cause, seconds, telling.reason, telling.held_by[:NAMED], others=others))
             else:
                 found.append(Wait(cause, seconds))

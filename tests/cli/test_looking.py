@@ -181,6 +181,13 @@ def test_why_says_what_each_step_that_does_not_run_waits_for(command: Command, o
         assert command("why", "last", "d") == (2, "", f"Error: run {run.run_id} has no step 'd'\n")
 
 
+def test_of_a_run_whose_driver_died_it_is_said_when_it_was_last_heard_of(command: Command, own_home: Path) -> None:
+    with WrittenRun(own_home, step("a")) as run:
+        run.die(3.0)
+        assert ", was last heard of after 3.0 s; " in command("show", "last")[1]
+        assert "  at least 3.0 s  " in command("runs")[1]
+
+
 def test_why_answers_after_the_run_as_well(command: Command, own_home: Path) -> None:
     run = small_run(own_home)
     assert masked(command("why", "last")[1], run) == (
