@@ -78,6 +78,7 @@ def event_parts() -> str:
         (events.Facts, "`facts`: what is known of an attempt after it"),
         (outcomes.StepError, "`error`: why it failed"),
         (outcomes.StoredValue, "each of `outputs`: where a value waits"),
+        (events.SlotHolder, "each of `held_by`: who holds slots"),
     ):
         said = comments(cls)
         rows = [[f"`{name}`", said.get(name) or ""] for name in cls._fields]
@@ -131,6 +132,56 @@ def mutants() -> str:
     return table(["planted bug", "in"], [[mutant.says, f"`{mutant.module}.py`"] for mutant in module.MUTANTS])
 
 
+def invariants() -> str:
+    """A row for each invariant of the ledger that planted bugs break."""
+    return table(["", "what must hold"], [[name, text] for name, text in invariant_texts().items()])
+
+
+def invariant_texts() -> dict[str, str]:
+    """The invariants of the ledger, by their names."""
+    texts: dict[str, str] = of_tests("ledger/invariants.py").INVARIANTS
+    return texts
+
+
+def broken(mutant: Any) -> str:
+    """The invariants that a planted bug breaks.
+
+    Raises:
+        KeyError: there is no such invariant.
+    """
+    known = invariant_texts()
+    unknown = [name for name in mutant.breaks.split() if name not in known]
+    if unknown:
+        raise KeyError(f"{mutant.says}: no invariant is named {' or '.join(unknown)}")
+    return ", ".join(mutant.breaks.split())
+
+
+def edited(mutant: Any) -> str:
+    """The modules in which a bug of several places is planted."""
+    return ", ".join(dict.fromkeys(f"`{module.rpartition('.')[2]}.py`" for module, _, _ in mutant.edits))
+
+
+def ledger_mutants() -> str:
+    """A row for each bug that random lives of a ledger in one process find."""
+    module = of_tests("ledger/ledger_mutants.py")
+    rows = [[mutant.says, broken(mutant), f"`{mutant.module}.py`"] for mutant in module.MUTANTS]
+    return table(["planted bug", "breaks", "in"], rows)
+
+
+def torture_mutants() -> str:
+    """A row for each bug that the torture of processes finds."""
+    module = of_tests("torture/mutants.py")
+    rows = [[mutant.says, broken(mutant), edited(mutant)] for mutant in module.MUTANTS]
+    return table(["planted bug", "breaks", "in"], rows)
+
+
+def suite_mutants() -> str:
+    """A row for each bug that one test finds, with that test."""
+    module = of_tests("torture/suite_mutants.py")
+    rows = [[mutant.says, broken(mutant), edited(mutant), f"`{mutant.test}`"] for mutant in module.MUTANTS]
+    return table(["planted bug", "breaks", "in", "found by"], rows)
+
+
 def of_tests(name: str) -> ModuleType:
     """A module of the tests.
 
@@ -152,8 +203,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "event_kinds": event_kinds,
     "event_parts": event_parts,
     "failure_kinds": failure_kinds,
+    "invariants": invariants,
+    "ledger_mutants": ledger_mutants,
     "mutants": mutants,
     "run_config_keys": run_config_keys,
+    "suite_mutants": suite_mutants,
+    "torture_mutants": torture_mutants,
     "wrong_inputs": wrong_inputs,
 }
 

@@ -18,6 +18,7 @@ from executor.runs.leftovers import processes_of_claims
 from executor.runs.report import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from executor.ledger.ledger import Freed
@@ -118,26 +119,31 @@ def get_limit(key: str | None, get_all: bool, as_json: bool) -> int:
             "Must either specify a key argument or the `--all` option. Run `executor instance concurrency get --help` "
             "for more info."
         )
-    ledger = _instance().ledger
-    if get_all:
-        pools = [pool for pool in ledger.pools() if pool.limit is not None]
-        if as_json:
-            _print({"pools": [pool_record(pool) for pool in pools]})
-        elif not pools:
-            click.echo(NONE_SET)
-        else:
-            click.echo("Concurrency limits:")
-            for pool in pools:
-                click.echo(_occupied(pool))
-        return OK
-    pool = ledger.pool(str(key))
+    with _instance().ledger.view() as view:
+        every, dead = view.pools(), view.dead_slots()
+        pools = [pool for pool in every if pool.limit is not None] if get_all else [pool_in(view, str(key))]
+    records = [pool_record(pool, dead) for pool in pools]
     if as_json:
-        _print(pool_record(pool))
+        _print({"pools": records} if get_all else records[0])
         return OK
-    click.echo(_occupied(pool))
-    if pool.limit is None:
-        _note(f"pool {pool.name!r} has no limit{did_you_mean(pool.name, {p.name for p in ledger.pools()} - {key})}")
+    if get_all:
+        click.echo("Concurrency limits:" if pools else NONE_SET)
+    for pool in pools:
+        click.echo(_occupied(pool))
+        if pool.limit is None:
+            _note(f"pool {pool.name!r} has no limit{did_you_mean(pool.name, {p.name for p in every} - {key})}")
+    _note_dead(pools, dead)
     return OK
+
+
+def _note_dead(pools: Iterable[PoolView], dead: Mapping[str, int]) -> None:
+    """Say which of the slots that are held are so by the dead: they are in nobody's way."""
+    for pool in pools:
+        if slots := dead.get(pool.name, 0):
+            are = "are held by runs that have died" if slots > 1 else "is held by a run that has died"
+            back = "take them back" if slots > 1 else "takes it back"
+            who = "those who ask next" if slots > 1 else "whoever asks next"
+            _note(f"{slots_text(slots)} of pool {pool.name!r} {are}; {who} {back}")
 
 
 def _occupied(pool: PoolView) -> str:
@@ -181,9 +187,9 @@ def list_pools(as_json: bool) -> int:
     """
     instance = _instance()
     with instance.ledger.view() as view:
-        pools, default = view.pools(), view.default_limit()
+        pools, default, dead = view.pools(), view.default_limit(), view.dead_slots()
     if as_json:
-        _print({"default_limit": default, "pools": [pool_record(pool) for pool in pools]})
+        _print({"default_limit": default, "pools": [pool_record(pool, dead) for pool in pools]})
         return OK
     if pools:
         rows = [
@@ -200,6 +206,7 @@ def list_pools(as_json: bool) -> int:
         click.echo(NONE_SET)
     if default is not None:
         click.echo(f"every other pool: {default} (default of executor.yaml)")
+    _note_dead(pools, dead)
     return OK
 
 
@@ -215,11 +222,19 @@ def show_pool(key: str, as_json: bool) -> int:
     with instance.ledger.view() as view:
         pool, holders, waiters, parked = pool_in(view, key), view.holders(key), view.waiters(key), view.parked(key)
         living = {claim.claim: view.is_alive(claim) for claim in holders}
+        driven = {claim.claim: owner_is_alive(instance.home, claim.owner) for claim in holders}
+        dead = view.dead_slots()
     pids = {claim.claim: [p.pid for p in processes_of_claims(claim.folder, [claim.claim])] for claim in holders}
     if as_json:
-        record = pool_record(pool)
+        record = pool_record(pool, dead)
         record["holders"] = [
-            {**claim_record(claim, key), "alive": living[claim.claim], "pids": pids[claim.claim]} for claim in holders
+            {
+                **claim_record(claim, key),
+                "alive": living[claim.claim],
+                "driver_alive": driven[claim.claim],
+                "pids": pids[claim.claim],
+            }
+            for claim in holders
         ]
         record["waiters"] = [wait_record(wait, key) for wait in waiters]
         record["parked_claims"] = [claim_record(claim, key) for claim in parked]
@@ -231,7 +246,13 @@ def show_pool(key: str, as_json: bool) -> int:
     source = "" if pool.limit is None else f", limit set by {SOURCES[pool.source]}"
     lines = [f"pool {printable(key)}: {limit}{source}"]
     lines += ["held by:" if holders else "held by nobody"]
-    lines += [f"  {_holder_text(claim, key, living[claim.claim], pids[claim.claim])}" for claim in holders]
+    for claim in holders:
+        text = f"  {_holder_text(claim, key, pids[claim.claim])}"
+        if not living[claim.claim]:
+            text += "; its run has died, and whoever asks next takes this back"
+        elif not driven[claim.claim]:
+            text += "; its driver died, and the slots stay taken until this process ends"
+        lines.append(text)
     lines += ["waiting, in this order:" if waiters else "nobody waits"]
     lines += [f"  {number}. {_waiter_text(wait, key)}" for number, wait in enumerate(waiters, 1)]
     if parked:
@@ -247,12 +268,9 @@ def _claim_text(claim: ClaimView, key: str) -> str:
     )
 
 
-def _holder_text(claim: ClaimView, key: str, alive: bool, pids: list[int]) -> str:
+def _holder_text(claim: ClaimView, key: str, pids: list[int]) -> str:
     process = f"pid {' '.join(map(str, pids))}" if pids else f"driver pid {claim.pid}"
-    text = f"{_claim_text(claim, key)}, {process}, {since_text(claim.since)}"
-    if not alive:
-        text += "; its run has died, and whoever asks next takes this back"
-    return text
+    return f"{_claim_text(claim, key)}, {process}, {since_text(claim.since)}"
 
 
 def _waiter_text(wait: WaitView, key: str) -> str:
@@ -356,8 +374,13 @@ def _freed_record(claims: dict[int, ClaimView], number: int) -> dict[str, object
 # --- as JSON ---------------------------------------------------------------------------------------------------------
 
 
-def pool_record(pool: PoolView) -> dict[str, object]:
-    """A pool as plain data."""
+def pool_record(pool: PoolView, dead: Mapping[str, int] | None = None) -> dict[str, object]:
+    """A pool as plain data; ``dead``: held slots by pool that whoever asks next takes back."""
+    record = _pool_record(pool)
+    return record if dead is None else {**record, "held_by_dead": dead.get(pool.name, 0)}
+
+
+def _pool_record(pool: PoolView) -> dict[str, object]:
     return {
         "pool": pool.name,
         "limit": pool.limit,

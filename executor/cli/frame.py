@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from executor.ledger.waiting import RUN_SHOWN
+from executor.ledger.named import run_name
 from executor.runs.report import memory_text, printable, seconds_text
 from executor.runs.words import NOTICE, RUNS, STATES
 from executor.scheduler.states import StepState
@@ -66,7 +66,7 @@ class _Writer:
     def title(self, *, paused: bool) -> Text:
         """Which run it is, how much of it is done, how long it has gone on, and how long it is likely to."""
         frame = self._frame
-        line = Text.assemble((printable(frame.job), "bold"), " ", (frame.run_id[:RUN_SHOWN], "bright_black"))
+        line = Text.assemble((printable(frame.job), "bold"), " ", (run_name(frame.run_id), "bright_black"))
         if frame.status != "running":
             line.append(f"  {RUNS[frame.status].word}", style=RUNS[frame.status].colour)
         elif frame.stopping:

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from executor.ledger.named import run_name
 from executor.runs.home import RunFolder
 from executor.runs.words import NOTICE, STATES, colours_on
 from executor.scheduler.events import (
@@ -274,5 +275,5 @@ def main() -> None:
 
         if not isinstance(error, ScreenGone):
             what = f"{type(error).__name__}: {error}"
-            run = folder.run_id[:8]
+            run = run_name(folder.run_id)
             print(f"the live view has ended ({what}); the run goes on: executor watch {run}", file=sys.stderr)

@@ -10,6 +10,7 @@ import click
 from executor.cli.options import EXIT_CODES, run_options
 from executor.cli.run import run_job
 from executor.errors import UsageError
+from executor.ledger.named import run_name
 from executor.runs.configs import read_config
 from executor.runs.history import read_history
 from executor.runs.home import find_run, open_home
@@ -90,9 +91,10 @@ def _origin(
         return (file, module), name
     words: Any = origin.get("words")
     if words is None:
+        run = run_name(folder.run_id)
         raise UsageError(
             f"run {folder.run_id} was not started by this command, so say where its job is: executor resume "
-            f"{folder.run_id[:8]} -f FILE, or -m MODULE; in a program: job.execute(resume_from={folder.run_id[:8]!r})"
+            f"{run} -f FILE, or -m MODULE; in a program: job.execute(resume_from={run!r})"
         )
     try:
         os.chdir(str(origin["cwd"]))

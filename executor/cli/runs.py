@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from executor.cli.options import OK, TagType
-from executor.cli.text import run_text, table, time_text
+from executor.cli.text import run_text, table
 from executor.config.instance_file import read_instance_settings
+from executor.ledger.named import time_text
 from executor.runs.home import home_folder
 from executor.runs.index import find_runs
 from executor.runs.prune import prune as prune_runs
-from executor.runs.records import RunsFilter
+from executor.runs.records import DagsterRunStatus, RunsFilter
 from executor.runs.report import memory_text, seconds_text
 
 if TYPE_CHECKING:
@@ -126,7 +127,10 @@ def _row(run: DagsterRun) -> list[str]:
         run.status.value,
         run.job_name or "-",
         "-" if run.started_at is None else time_text(run.started_at),
-        "-" if took is None else seconds_text(took),
+        # When a driver died is not known, but that it was later than what it last wrote.
+        "-"
+        if took is None
+        else f"{'at least ' if run.status is DagsterRunStatus.INTERRUPTED else ''}{seconds_text(took)}",
         "-" if run.steps is None else str(run.steps),
         "" if run.parent_run_id is None else run_text(run.parent_run_id),
     ]

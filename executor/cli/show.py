@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from executor.cli.options import OK
-from executor.cli.text import table, time_text
+from executor.cli.text import table
 from executor.cli.watch import result_record
+from executor.ledger.named import time_text
 from executor.runs.home import find_run, home_folder
 from executor.runs.report import first_line, memory_text, printable, seconds_text, waits_text
 from executor.runs.result import read_result
@@ -52,8 +53,11 @@ def _lines(result: RunResult) -> list[str]:
     if started is not None:
         running = result.status == "running"
         seconds = max(result.duration_s, time.time() - started.at) if running else result.duration_s
+        # When a driver died is not known, but that it was later than what it last wrote.
+        cut_off = result.status == "interrupted"
+        how_long = "has gone on for" if running else "was last heard of after" if cut_off else "took"
         lines.append(
-            f"  started {time_text(started.at)}, {'has gone on for' if running else 'took'} {seconds_text(seconds)}; "
+            f"  started {time_text(started.at)}, {how_long} {seconds_text(seconds)}; "
             f"at most {started.max_concurrent} at once; driver pid {started.pid}"
         )
         lines += [f"  {name}: {text}" for name, text in _settings(started) if text]

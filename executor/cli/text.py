@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.ledger.waiting import RUN_SHOWN
+from executor.ledger.named import run_name, time_text
 from executor.runs.report import printable, seconds_text
 from executor.runs.words import paint
 
@@ -35,13 +35,7 @@ def table(
 
 def run_text(run: str) -> str:
     """A run's id as far as it is shown to people; commands take it."""
-    return printable(run[:RUN_SHOWN])
-
-
-def time_text(at: float, now: float | None = None) -> str:
-    """A time of day, with its date unless that is today: ``12:03:04``, ``2026-03-01 12:03:04``."""
-    local, today = time.localtime(at), time.localtime(now)
-    return time.strftime("%H:%M:%S" if local[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", local)
+    return printable(run_name(run))
 
 
 def since_text(at: float, now: float | None = None) -> str:

@@ -14,7 +14,8 @@ from executor.runs.report import printable, seconds_text
 from executor.runs.why import why as explain
 
 if TYPE_CHECKING:
-    from executor.runs.why import Blocker, Holder, RunWhy, StepWhy
+    from executor.runs.why import Blocker, RunWhy, StepWhy
+    from executor.scheduler.events import SlotHolder
 
 EPILOG = """\b
 Examples:
@@ -94,7 +95,8 @@ def _step_record(step: StepWhy) -> dict[str, object]:
             {
                 "cause": wait.cause,
                 "seconds": wait.seconds,
-                "held_by": wait.held_by or None,
+                "held_by": [_holder_record(holder) for holder in wait.held_by],
+                "others": wait.others,
                 "reason": wait.reason or None,
             }
             for wait in step.waited
@@ -117,5 +119,11 @@ def _blocker_record(blocker: Blocker) -> dict[str, object]:
     }
 
 
-def _holder_record(holder: Holder) -> dict[str, object]:
-    return {"run": holder.run, "step": holder.step, "pid": holder.pid or None, "since": holder.since}
+def _holder_record(holder: SlotHolder) -> dict[str, object]:
+    return {
+        "run": holder.run or None,
+        "step": holder.step,
+        "pid": holder.pid or None,
+        "since": holder.since,
+        "outlived": holder.outlived,
+    }

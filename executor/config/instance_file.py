@@ -64,6 +64,7 @@ class InstanceSettings:
     pools: PoolSettings = PoolSettings()
     retention: RetentionSettings = RetentionSettings()
     storage: StorageSettings = field(default_factory=StorageSettings)
+    op_granularity_run_buffer: int | None = None  #: of the queue of runs, which is not there yet
     notices: tuple[str, ...] = ()  #: what has no effect yet, and older spellings; each with its line
     ignored: tuple[str, ...] = ()  #: other sections at the top of the file
 
@@ -109,6 +110,7 @@ class _Reader:
         self._most_runs: list[_Said] = []
         self._notices: list[str] = []
         self._retention: dict[str, int | None] = {}
+        self._buffer: int | None = None
         self._largest = largest_pool_limit()
         self._number_hint = (
             f"write a whole number of slots from 0, which pauses the pool, to {self._largest}, or leave it out"
@@ -144,6 +146,7 @@ class _Reader:
             pools=PoolSettings(limits=self._limits, default_limit=default),
             retention=RetentionSettings(**self._retention),
             storage=storage,
+            op_granularity_run_buffer=self._buffer,
             notices=tuple(self._notices),
             ignored=tuple(ignored),
         )
@@ -291,7 +294,8 @@ class _Reader:
     def _run_buffer(self, entry: Entry) -> None:
         words = "concurrency.pools.op_granularity_run_buffer"
         if not is_null(entry.value):
-            self._file.whole_number(entry.value, least=0, hint="write how many more runs may start, 0 or more")
+            hint = "write how many more runs may start, 0 or more"
+            self._buffer = self._file.whole_number(entry.value, least=0, hint=hint)
         self._no_effect_yet(entry.key, words)
 
     def _max_runs(self, entry: Entry, words: str, *, older: bool = False) -> None:

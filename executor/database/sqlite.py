@@ -9,7 +9,8 @@ The rules, each with its reason:
   last close would checkpoint.
 - The file is opened by SQLite alone: closing any other descriptor of it would drop the locks of this process.
 - A connection is never used or closed in a forked child: there it is a copy that shares the parent's locks.
-- Whoever deletes, truncates or replaces the file under running work is noticed before the next transaction.
+- Whoever deletes, truncates or replaces the file or its lock under running work is noticed before the next
+  transaction.
 """
 
 from __future__ import annotations
@@ -269,7 +270,13 @@ class Database:
             raise Forked(f"{self.path} was opened by process {self._pid}, and this is its child {os.getpid()}")
 
     def _check_file(self) -> None:
-        """See that the file is still the one that was opened. The caller holds the lock."""
+        """See that the file and its lock are still those that were opened. The caller holds the lock."""
+        if not self.lock.is_there():
+            raise DatabaseLost(
+                f"the lock file {self.lock.path} was removed or replaced while it was in use, so who came since then "
+                f"and who was there before do not wait for each other; {self.path} itself is untouched. End what was "
+                "begun before, and start it again"
+            )
         try:
             found = os.stat(self.path)  # noqa: PTH116  (half the time of Path.stat, at every transaction)
             log = os.stat(self._log_path) if self._log_identity is not None else None  # noqa: PTH116

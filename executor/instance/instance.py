@@ -157,7 +157,13 @@ class Instance:
 
     def get_concurrency_config(self) -> ConcurrencyConfig:
         """What ``executor.yaml`` says of limits, in Dagster's words. Raises ``ConfigError`` where it has mistakes."""
-        return ConcurrencyConfig(pool_config=PoolConfig(default_pool_limit=self.settings.pools.default_limit))
+        settings = self.settings
+        return ConcurrencyConfig(
+            pool_config=PoolConfig(
+                default_pool_limit=settings.pools.default_limit,
+                op_granularity_run_buffer=settings.op_granularity_run_buffer,
+            )
+        )
 
 
 def _remove(home: Path, pid: int) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from executor.errors import UsageError
 from executor.ledger import liveness
 from executor.ledger.ledger import Freed
+from executor.ledger.named import run_name
 from executor.ledger.requests import Lease
 from executor.ledger.views import LedgerView
 from executor.runs.leftovers import processes_of_claims
@@ -112,7 +113,7 @@ def stop_step(ledger: Ledger, run: str, step: str) -> Stopped:
     )
     left = set(_claims_left(ledger, [claim.claim for claim in claims]))
     if left:
-        raise UsageError(f"step {step!r} of run {run[:8]} has been granted its slots only now; try again")
+        raise UsageError(f"step {step!r} of run {run_name(run)} has been granted its slots only now; try again")
     return Stopped(tuple(pids), tuple(claim.claim for claim in claims))
 
 
@@ -136,10 +137,10 @@ def _refuse_not_begun(ledger: Ledger, held: list[ClaimView]) -> None:
     if not _wait(lambda: not not_begun(), BEGIN_WAIT_S):
         claim = held[0]
         raise UsageError(
-            f"step {claim.step!r} of run {claim.run[:8]} holds its slots and no process works on it yet, or any more, "
-            f"so there is nothing to stop, and a process that begins later would exceed the limit. If process "
+            f"step {claim.step!r} of run {run_name(claim.run)} holds its slots and no process works on it yet, or any "
+            f"more, so there is nothing to stop, and a process that begins later would exceed the limit. If process "
             f"{claim.pid}, which drives the run, or one of its children is stopped: kill -CONT; to stop the whole run: "
-            f"executor instance concurrency free {claim.run[:8]} --force"
+            f"executor instance concurrency free {run_name(claim.run)} --force"
         )
 
 
@@ -159,7 +160,7 @@ def _refuse_inside_driver(folder: str, held: list[ClaimView]) -> None:
     if inside:
         raise UsageError(
             f"step {held[0].step!r} runs inside of process {inside[0]}, which drives its run, so it cannot be stopped "
-            f"by itself; to stop the whole run: executor instance concurrency free {held[0].run[:8]} --force"
+            f"by itself; to stop the whole run: executor instance concurrency free {run_name(held[0].run)} --force"
         )
 
 

@@ -5,6 +5,7 @@ Run as a module it is the second process: it holds a slot, and says what it sees
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Self
 
+from executor.database.errors import DatabaseFull
 from executor.errors import ExecutorError
 from executor.ledger import bell, liveness
 from executor.ledger.ledger import Ledger
@@ -30,6 +32,7 @@ PATIENCE_S = 30.0
 
 NEEDS = (("trial", 1),)
 
+_MAKE_ROOM = "make room on the disk of the home folder, or set EXECUTOR_HOME to a folder on another one"
 _ELSEWHERE = "set EXECUTOR_HOME to a folder on a local disk of this machine, such as one in /var/tmp"
 
 
@@ -48,8 +51,16 @@ def try_folder(home: Path) -> Iterator[Finding]:
                 yield Finding(name="trial", level="ok", text=text)
     except (_Unfit, ExecutorError, OSError) as error:
         yield Finding(
-            name="trial", level="problem", text=f"two processes cannot share a ledger here: {error}", fix=_ELSEWHERE
+            name="trial",
+            level="problem",
+            text=f"two processes cannot share a ledger here: {error}",
+            fix=_MAKE_ROOM if _is_full(error) else _ELSEWHERE,
         )
+
+
+def _is_full(error: Exception) -> bool:
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return full or isinstance(error, DatabaseFull)
 
 
 def _try(folder: Path) -> Iterator[str]:

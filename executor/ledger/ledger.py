@@ -282,14 +282,10 @@ class Ledger:
     def waiting_for(self, claim: int) -> Wait | None:
         """Why a claim waits; None if it does not, or is granted soon. A few rows are read, without the lock."""
         with self.database.snapshot():
-            return waiting_for(self.database.execute, claim, boot_time_s() - self.aging_s)
+            return waiting_for(self.database.execute, self.home, claim, boot_time_s() - self.aging_s)
 
-    def free(self, run: str, step: str | None = None, *, force: bool = False) -> Freed:
-        """Take away what a run, or one step of it, holds and waits for, if it is dead.
-
-        With ``force`` also if it lives: the caller has stopped its processes, or accepts that a limit is exceeded.
-        What lives and is freed by force finds its token stale.
-        """
+    def free(self, run: str, step: str | None = None) -> Freed:
+        """Take away what a run, or one step of it, holds and waits for, if it is dead."""
         condition, values = "run = ?", [run]
         if step is not None:
             condition, values = "run = ? AND step = ?", [run, step]
@@ -299,8 +295,6 @@ class Ledger:
             owners = [owner for (owner,) in freeing.execute(query, values)]
             for owner in owners:
                 freeing.reap(owner)
-            if force:
-                freeing.freed += freeing.remove(condition, *values)
             query = "SELECT seq FROM claim WHERE " + condition  # noqa: S608  (as above)
             alive = [seq for (seq,) in freeing.execute(query, values)]
             freeing.settle()
@@ -321,14 +315,6 @@ class Ledger:
             found += [seq for claim in waiting for seq in taking.remove("seq = ? AND state <> 'granted'", claim)]
             taking.settle()
         return found
-
-    def set_priority(self, run: str, priority: int, step: str | None = None) -> int:
-        """Change the priority of what a run, or one step of it, waits for; how many claims that were."""
-        with self.database.transaction() as transaction:
-            change = self._round(transaction, None)
-            count = change.set_priority(run, step, priority)
-            change.settle()
-        return count
 
     # --- limits ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from executor.database.ledger_schema import GUARDS
 from executor.ledger import bell, liveness
-from executor.ledger.waiting import RUN_SHOWN
+from executor.ledger.named import run_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,13 +125,13 @@ def _owners(home: Path, view: LedgerView) -> Iterator[Finding]:
         yield Finding(
             name="owners",
             level="problem",
-            text=f"the claim of step {claim.step!r} of run {_short(claim.run)} has no owner",
-            fix=f"executor instance concurrency free {_short(claim.run)} --force",
+            text=f"the claim of step {claim.step!r} of run {run_name(claim.run)} has no owner",
+            fix=f"executor instance concurrency free {run_name(claim.run)} --force",
         )
 
 
 def _living(home: Path, owner: OwnerView) -> Iterator[Finding]:
-    who = f"run {_short(owner.run)} (pid {owner.pid})"
+    who = f"run {run_name(owner.run)} (pid {owner.pid})"
     started = liveness.start_time_of(owner.pid)
     if started != owner.start_time:
         yield Finding(
@@ -145,12 +145,12 @@ def _living(home: Path, owner: OwnerView) -> Iterator[Finding]:
             name="bells",
             level="problem",
             text=f"{who} lives and its bell is gone, so it would not be told of a grant at once",
-            fix=f"start that run again; to stop it: executor instance concurrency free {_short(owner.run)} --force",
+            fix=f"start that run again; to stop it: executor instance concurrency free {run_name(owner.run)} --force",
         )
 
 
 def _dead(home: Path, owner: OwnerView, claims: list[ClaimView], waited_for: set[str]) -> Iterator[Finding]:
-    who = f"run {_short(owner.run)} (pid {owner.pid})"
+    who = f"run {run_name(owner.run)} (pid {owner.pid})"
     if _lost_its_lock(home, owner):
         yield Finding(
             name="locks",
@@ -167,7 +167,7 @@ def _dead(home: Path, owner: OwnerView, claims: list[ClaimView], waited_for: set
                 name="owners",
                 level="note",
                 text=f"a process of step {claim.step!r} has outlived {who}; its slots stay taken until it ends",
-                fix=f"to end it: executor instance concurrency free {_short(owner.run)} --force",
+                fix=f"to end it: executor instance concurrency free {run_name(owner.run)} --force",
             )
     left = [claim for claim in claims if claim.claim not in outlived]
     wanted = sorted({pool for claim in left for pool, _ in claim.needs if claim.state == "granted"} & waited_for)
@@ -176,7 +176,7 @@ def _dead(home: Path, owner: OwnerView, claims: list[ClaimView], waited_for: set
             name="owners",
             level="problem",
             text=f"{who} has died, and those who wait for pool {wanted[0]!r} have not taken its slots back",
-            fix=f"executor instance concurrency free {_short(owner.run)}",
+            fix=f"executor instance concurrency free {run_name(owner.run)}",
         )
     elif not outlived:
         what = _counted(len(left), "claim") if left else "nothing but its row"
@@ -237,14 +237,10 @@ def _waits(home: Path, view: LedgerView) -> Iterator[Finding]:
             yield Finding(
                 name="waits",
                 level="problem",
-                text=f"step {wait.view.step!r} of run {_short(wait.view.run)} waits, and nothing is in its way",
+                text=f"step {wait.view.step!r} of run {run_name(wait.view.run)} waits, and nothing is in its way",
                 fix=f"set the limit of pool {pool!r} again, as it is",
             )
 
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _short(run: str) -> str:
-    return run[:RUN_SHOWN]

@@ -102,30 +102,24 @@ class Round:
 
     def park(self, lease: Lease) -> bool:
         """Let a granted claim wait aside, in its old place but out of the order; False if it is not held so."""
-        return self._update("state = 'parked', token = NULL, granted_at = NULL", "seq = ? AND token = ?", *lease) > 0
+        return self._update("state = 'parked', token = NULL, granted_at = NULL", "seq = ? AND token = ?", *lease)
 
     def resume(self, claim: int, owner: str) -> bool:
         """Let a parked claim wait in the order again, in its old place; False if it is not parked."""
-        return self._update("state = 'waiting'", "seq = ? AND owner = ? AND state = 'parked'", claim, owner) > 0
-
-    def set_priority(self, run: str, step: str | None, priority: int) -> int:
-        """Change the priority of what a run, or one step of it, waits for; how many claims that were."""
-        return self._update(
-            f"priority = {priority:d}", "run = ?1 AND (?2 IS NULL OR step = ?2) AND state <> 'granted'", run, step
-        )
+        return self._update("state = 'waiting'", "seq = ? AND owner = ? AND state = 'parked'", claim, owner)
 
     def reload_default(self) -> None:
         """Take note that the default limit was changed in this transaction."""
         (self._default_limit,) = self.execute("SELECT default_limit FROM about").fetchone()
 
-    def _update(self, change: str, condition: str, *values: object) -> int:
+    def _update(self, change: str, condition: str, *values: object) -> bool:
         found = self.execute(
-            f"UPDATE claim SET {change} WHERE {condition} "  # noqa: S608  (constants of this module, and a number)
+            f"UPDATE claim SET {change} WHERE {condition} "  # noqa: S608  (constants of this class)
             "RETURNING seq, (SELECT needs FROM shape WHERE shape.id = claim.shape)",
             values,
         ).fetchall()
         self._touch_needs(found)
-        return len(found)
+        return bool(found)
 
     def _touch_needs(self, found: list[tuple[int, str]]) -> None:
         for _, text in found:

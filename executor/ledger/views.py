@@ -196,13 +196,18 @@ class LedgerView:
         """The claims that wait (for this pool), in the order in which they will be looked at."""
         return [wait for wait in self._waits() if pool is None or any(name == pool for name, _ in wait.view.needs)]
 
-    def waits_of(self, run: str, step: str | None = None) -> list[WaitView]:
-        """What a run, or one step of it, waits for."""
-        return [wait for wait in self._waits() if wait.view.run == run and step in {None, wait.view.step}]
-
     def claims_of(self, run: str) -> list[ClaimView]:
         """All claims of a run, in the order in which they were filed."""
         return self._claims("claim.run = ? ORDER BY claim.seq", run)
+
+    def dead_slots(self) -> dict[str, int]:
+        """Held slots by pool whose run has died and on which no process works: whoever asks next takes them back."""
+        found: dict[str, int] = {}
+        for claim in self._claims("claim.state = 'granted' ORDER BY claim.token"):
+            if not self.is_alive(claim):
+                for pool, weight in claim.needs:
+                    found[pool] = found.get(pool, 0) + weight
+        return found
 
     def is_alive(self, claim: ClaimView) -> bool:
         """Whether the run of a claim, or a process of its step, lives; if not, it is taken back when it is needed."""

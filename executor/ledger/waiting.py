@@ -6,18 +6,22 @@ queue instead.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from executor.ledger import rows
+from executor.ledger import liveness, rows
 from executor.ledger.claims import Needs, Urgency, Waiter
+from executor.ledger.named import holder_text
+from executor.ledger.open_files import working_on
 from executor.ledger.requests import parse
 from executor.ledger.standing import standings
+from executor.scheduler.events import SlotHolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from executor.ledger.standing import Cause
+    from executor.scheduler.events import WaitCause
 
     Execute = Callable[..., Any]
 
@@ -27,18 +31,14 @@ NAMED = 2
 # So many claims before one are counted, and no more: to count ten thousand takes a millisecond each time.
 COUNTED = 200
 
-# The first characters of a run's id, by which people tell runs apart and commands find them.
-RUN_SHOWN = 8
-
-DAY_S = 86_400.0
-
 
 class Wait(NamedTuple):
     """Why a claim waits."""
 
     pools: tuple[str, ...]  #: those in its way
-    cause: Cause  #: with several: the one that lasts longest
+    cause: WaitCause  #: with several: the one that lasts longest
     reason: str  #: the same for people, as a clause that follows a colon
+    held_by: tuple[SlotHolder, ...] = ()  #: of full pools: those that are named, and one more if there are more
 
 
 class _Claim(NamedTuple):
@@ -57,7 +57,7 @@ class _Claim(NamedTuple):
 _LASTING: list[Cause] = ["full", "reserved", "paused", "unsatisfiable"]
 
 
-def waiting_for(execute: Execute, claim: int, overdue_since: float) -> Wait | None:
+def waiting_for(execute: Execute, home: Path, claim: int, overdue_since: float) -> Wait | None:
     """Why this claim waits; None if it does not wait, or nothing is in its way, so that it is granted soon.
 
     ``overdue_since``: claims filed then or earlier, in seconds since boot, come before all others.
@@ -72,6 +72,7 @@ def waiting_for(execute: Execute, claim: int, overdue_since: float) -> Wait | No
     run, priority, filed, text, default_limit = row
     mine = _Claim(claim, run, priority, filed)
     blocked: list[tuple[str, Cause, str]] = []
+    held_by: list[SlotHolder] = []
     with_room: list[str] = []
     for pool, weight in parse(text):
         limit, held = rows.pool_numbers(execute, pool, default_limit)
@@ -80,7 +81,9 @@ def waiting_for(execute: Execute, claim: int, overdue_since: float) -> Wait | No
         if weight > limit:
             blocked.append(_never(pool, weight, limit))
         elif weight > limit - held:
-            clause = f"{held} of {limit} slots of pool {pool!r} are held{_by(execute, pool, run)}"
+            holders, more = _holders(execute, home, pool, run)
+            held_by += holders
+            clause = f"{held} of {limit} slots of pool {pool!r} are held{_by(holders, more)}"
             if weight > 1:
                 clause += f", and the step needs {weight}"
             blocked.append((pool, "full", clause + _before(execute, pool, limit, mine, overdue_since)))
@@ -89,11 +92,14 @@ def waiting_for(execute: Execute, claim: int, overdue_since: float) -> Wait | No
     if with_room and not blocked:
         # It has room and was not granted: what is free is kept for somebody who comes first.
         for pool, first in _kept_for(execute, mine, parse(text), default_limit, overdue_since):
-            blocked.append((pool, "reserved", f"the free slots of pool {pool!r} are kept for {first}"))
+            whom = holder_text(_holder(home, run, _read_claim(execute, first)))
+            clause = f"the free slots of pool {pool!r} are kept for {whom}, which comes first"
+            blocked.append((pool, "reserved", clause))
     if not blocked:
         return None
     cause = max((cause for _, cause, _ in blocked), key=_LASTING.index)
-    return Wait(tuple(pool for pool, _, _ in blocked), cause, "; ".join(clause for _, _, clause in blocked))
+    reason = "; ".join(clause for _, _, clause in blocked)
+    return Wait(tuple(pool for pool, _, _ in blocked), cause, reason, tuple(held_by))
 
 
 def limit_command(pool: str, limit: int) -> str:
@@ -114,18 +120,48 @@ def _never(pool: str, weight: int, limit: int) -> tuple[str, Cause, str]:
     return pool, "unsatisfiable", clause
 
 
-def _by(execute: Execute, pool: str, own: str) -> str:
-    holders = execute(
-        "SELECT claim.run, claim.step, owner.pid, claim.granted_at FROM need "
-        "JOIN claim ON claim.shape = need.shape AND claim.state = 'granted' "
-        "LEFT JOIN owner ON owner.id = claim.owner WHERE need.pool = ? ORDER BY claim.token LIMIT ?",
+class _Other(NamedTuple):
+    """A claim that is in the way, and whose it is."""
+
+    seq: int
+    run: str
+    step: str
+    granted_at: float | None
+    owner: str
+    pid: int | None
+    folder: str | None
+
+
+_OTHER = "SELECT claim.seq, claim.run, claim.step, claim.granted_at, claim.owner, owner.pid, owner.folder FROM "
+_OWNER = "LEFT JOIN owner ON owner.id = claim.owner "
+
+
+def _read_claim(execute: Execute, seq: int) -> _Other:
+    return _Other(*execute(_OTHER + "claim " + _OWNER + "WHERE seq = ?", (seq,)).fetchone())
+
+
+def _holders(execute: Execute, home: Path, pool: str, own: str) -> tuple[list[SlotHolder], int]:
+    """The first who hold slots of a pool, one more than are named if there are more; and how many are not named."""
+    found = execute(
+        _OTHER + "need JOIN claim ON claim.shape = need.shape AND claim.state = 'granted' " + _OWNER + "WHERE "
+        "need.pool = ? ORDER BY claim.token LIMIT ?",
         (pool, NAMED + COUNTED),
     ).fetchall()
-    named = [
-        f"step {step!r} of {_run(run, own, pid)} since {_time_of_day(since)}"
-        for run, step, pid, since in holders[:NAMED]
-    ]
-    if more := len(holders) - NAMED if len(holders) > NAMED else 0:
+    return [_holder(home, own, _Other(*row)) for row in found[: NAMED + 1]], max(0, len(found) - NAMED)
+
+
+def _holder(home: Path, own: str, claim: _Other) -> SlotHolder:
+    if claim.run == own:
+        return SlotHolder(claim.step, since=claim.granted_at)
+    if liveness.owner_is_alive(home, claim.owner):
+        return SlotHolder(claim.step, claim.run, claim.pid or 0, claim.granted_at)
+    pids = [pid for pid, _ in working_on(claim.folder, (claim.seq,))] if claim.folder else []
+    return SlotHolder(claim.step, claim.run, pids[0] if pids else 0, claim.granted_at, outlived=True)
+
+
+def _by(holders: list[SlotHolder], more: int) -> str:
+    named = [holder_text(holder) for holder in holders[:NAMED]]
+    if more:
         named.append(f"{more if more < COUNTED else f'at least {more}'} more")
     return f" by {' and '.join(named)}" if named else ""
 
@@ -152,8 +188,8 @@ def _before(execute: Execute, pool: str, limit: int, mine: _Claim, overdue_since
 
 def _kept_for(
     execute: Execute, mine: _Claim, needs: Needs, default_limit: int | None, overdue_since: float
-) -> list[tuple[str, str]]:
-    """The pools of a claim whose free slots are kept for another, and for whom.
+) -> list[tuple[str, int]]:
+    """The pools of a claim whose free slots are kept for another, and the number of that claim.
 
     As ``standing`` says it of the first of each line, behind whom nobody of the same line can change anything.
     """
@@ -167,23 +203,4 @@ def _kept_for(
     heads[mine.seq] = Waiter(mine.seq, "", mine.priority), needs, mine.filed <= overdue_since
     numbers = {pool: rows.pool_numbers(execute, pool, default_limit) for pool in pools}
     reasons = next(found.reasons for found in standings(heads.values(), numbers) if found.seq == mine.seq)
-    kept = []
-    for reason in reasons:
-        if reason.reserved_for is not None:
-            run, step, pid = execute(
-                "SELECT claim.run, claim.step, owner.pid FROM claim LEFT JOIN owner ON owner.id = claim.owner "
-                "WHERE seq = ?",
-                (reason.reserved_for,),
-            ).fetchone()
-            kept.append((reason.pool, f"step {step!r} of {_run(run, mine.run, pid)}, which comes first"))
-    return kept
-
-
-def _run(run: str, own: str, pid: int | None) -> str:
-    """How a run is named: by what commands find it by, and the process that drives it."""
-    return "this run" if run == own else f"run {run[:RUN_SHOWN]} (pid {pid or 'not known'})"
-
-
-def _time_of_day(at: float) -> str:
-    form = "%H:%M:%S" if abs(time.time() - at) < DAY_S else "%Y-%m-%d %H:%M:%S"
-    return time.strftime(form, time.localtime(at))
+    return [(reason.pool, reason.reserved_for) for reason in reasons if reason.reserved_for is not None]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, UsageError
+from executor.ledger.named import run_name
 from executor.plan.select import select_indexes
 from executor.runs.changes import Changes
 from executor.runs.control import CancelAsked, ask
@@ -120,7 +121,7 @@ def _check_alive(folder: RunFolder) -> None:
         text += (
             f" but what it left behind: {', '.join(map(str, left))}; to end {'it' if left[1:] else 'that'}: kill {pids}"
         )
-    raise UsageError(f"{text}; to go on from there: executor resume {folder.run_id[:8]}")
+    raise UsageError(f"{text}; to go on from there: executor resume {run_name(folder.run_id)}")
 
 
 def _keys(folder: RunFolder, steps: Sequence[str], teller: _Teller) -> tuple[str, ...]:
@@ -133,7 +134,9 @@ def _keys(folder: RunFolder, steps: Sequence[str], teller: _Teller) -> tuple[str
     if not keys:
         key = chosen[0]
         what = f"step {key!r} {known[key].explain()}" if not chosen[1:] else "these steps have all ended"
-        raise UsageError(f"{what}, so there is nothing to stop; the run goes on: executor cancel {folder.run_id[:8]}")
+        raise UsageError(
+            f"{what}, so there is nothing to stop; the run goes on: executor cancel {run_name(folder.run_id)}"
+        )
     return keys
 
 

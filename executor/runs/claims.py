@@ -18,6 +18,7 @@ from executor.errors import ExecutorError
 from executor.ledger import client as ledger
 from executor.ledger.liveness import carriers
 from executor.ledger.requests import Request
+from executor.ledger.waiting import Wait
 from executor.scheduler.commands import ClaimSlots, HandBackSlots, ReleaseSlots, UnparkClaim, WithdrawClaim
 from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed
 from executor.scheduler.outcomes import StepError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from executor.ledger.requests import Lease
     from executor.runs.home import RunFolder
     from executor.scheduler.commands import LedgerCommand
-    from executor.scheduler.events import StepSucceeded, WaitCause
+    from executor.scheduler.events import StepSucceeded
     from executor.workers.selector import Selector
 
     Told = SlotsGranted | SlotsWaiting | StepFailed | RunNotice
@@ -58,8 +59,7 @@ class _Claim:
         self.lease: Lease | None = None  #: while it is granted
         self.parked = False
         self.refused = False  #: it was told that nobody can grant it any more
-        #: pools, cause and reason of its wait, as last told; None: nothing was told of it
-        self.told: tuple[tuple[str, ...], WaitCause, str] | None = None
+        self.told: Wait | None = None  #: of its wait, as last told; None: nothing was told of it
         self.since = 0.0  #: when it was first told that it waits
         self.look_at = 0.0  #: when to look again at what it waits for
 
@@ -162,6 +162,8 @@ class RunClaims:
         self._ask(self._client.flush, None)
         self._hear()
         self._take_news(told)
+        if told and self.lost is None:
+            return told  # what was granted begins before it is looked up what the others wait for
         if self.lost is None:
             asked, self._asked = self._asked, {}
             told += [self._waiting(claim, now) for claim in asked.values()]
@@ -275,17 +277,17 @@ class RunClaims:
 
     def _waiting(self, claim: _Claim, now: float) -> SlotsWaiting:
         """What is told of a claim that has to wait, as it stands now."""
-        said: tuple[tuple[str, ...], WaitCause, str] = ((), "full", "")
+        said = Wait((), "full", "")
         ticket = claim.ticket
         if ticket is None or self._client.number_of(ticket) is None:
-            said = (), "busy", self._trouble or BUSY
+            said = Wait((), "busy", self._trouble or BUSY)
         elif (wait := self._ask(lambda: self._client.waiting_for(ticket), None)) is not None:
             said = wait
         if claim.told is None:
             claim.since = now
         claim.told = said
         claim.look_at = now + min(LONGEST_LOOK_S, max(LOOK_AFTER_S, (now - claim.since) / 2))
-        if said[1] == "busy":
+        if said.cause == "busy":
             claim.look_at = now
         return SlotsWaiting(claim.key, claim.attempt, *said)
 
@@ -324,7 +326,7 @@ class RunClaims:
         if self._client.blocked_s < BLOCKED_S:
             self._blocked_told = self._blocked_told and self._client.blocked_s > 0
             return
-        waiting = [claim for claim in self._claims.values() if claim.told is not None and claim.told[1] == "busy"]
+        waiting = [claim for claim in self._claims.values() if claim.told is not None and claim.told.cause == "busy"]
         if self._blocked_told or not waiting:
             return
         self._blocked_told = True
@@ -334,5 +336,5 @@ class RunClaims:
         if pid is not None:
             reason += f"; if it is stopped, continue it with kill -CONT {pid}, or end it with kill -KILL {pid}"
         for claim in waiting:
-            claim.told = (), "busy", reason
-            told.append(SlotsWaiting(claim.key, claim.attempt, (), "busy", reason))
+            claim.told = Wait((), "busy", reason)
+            told.append(SlotsWaiting(claim.key, claim.attempt, *claim.told))

@@ -15,7 +15,16 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any, get_args
 
 from executor.errors import ExecutorError
-from executor.scheduler.events import Event, Facts, SlotFreed, StepFailed, StepReused, StepStarted, StepSucceeded
+from executor.scheduler.events import (
+    Event,
+    Facts,
+    SlotFreed,
+    SlotHolder,
+    StepFailed,
+    StepReused,
+    StepStarted,
+    StepSucceeded,
+)
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene
 
@@ -170,6 +179,8 @@ def _encoder(cls: type[Any]) -> Callable[[Any, float], str]:
 
     def encode_fields(event: Any, t: float) -> str:
         record = {name: value for name, default in defaults.items() if (value := getattr(event, name)) != default}
+        if "held_by" in record:
+            record["held_by"] = [holder._asdict() for holder in record["held_by"]]
         return f'{{"t":{t!r},"e":"{cls.kind}"' + ("," + _compact(record)[1:] if record else "}")
 
     return encode_fields
@@ -202,6 +213,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "facts": lambda record: Facts(**record),
     "error": lambda record: StepError(**record),
     "waited": lambda pairs: tuple([(cause, seconds) for cause, seconds in pairs]),
+    "held_by": lambda records: tuple([SlotHolder(**record) for record in records]),
     "missing": tuple,
     "pools": tuple,
     "keys": tuple,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.errors import UnmetRequirement, UsageError
+from executor.ledger.named import run_name
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def held_run(folder: RunFolder) -> Iterator[None]:
     try:
         if not _try_lock(fd, fcntl.LOCK_SH):
             raise UsageError(
-                f"run {folder.run_id} goes on; wait for its end, or end it: executor cancel {folder.run_id[:8]}"
+                f"run {folder.run_id} goes on; wait for its end, or end it: executor cancel {run_name(folder.run_id)}"
             )
         yield
     finally:

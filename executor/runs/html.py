@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from executor.ledger.named import run_name
 from executor.runs.report import first_line, memory_text, seconds_text, waits_text
 from executor.runs.words import RUNS, STATES
 from executor.scheduler.states import StepState
@@ -91,7 +92,7 @@ def result_html(run_id: str, job: str, status: str, duration_s: float, steps: Se
 
 def _head(job: str, run_id: str, status: str) -> str:
     shown = RUNS[status]
-    return f"<div><b>{escape(job)}</b> <code>{escape(run_id[:8])}</code> {_painted(shown, shown.word)}</div>"
+    return f"<div><b>{escape(job)}</b> <code>{escape(run_name(run_id))}</code> {_painted(shown, shown.word)}</div>"
 
 
 def _counts(counts: Mapping[StepState, int]) -> str:

@@ -18,6 +18,7 @@ from executor.database.index_schema import INDEX
 from executor.database.lock import FileLock
 from executor.database.sqlite import LOCK_TIMEOUT_S, Database, Reader
 from executor.errors import ExecutorError, UsageError
+from executor.ledger.named import run_name
 from executor.runs.history import HistoryUnreadable, read_history, read_last
 from executor.runs.home import RunFolder, run_ids
 from executor.runs.records import DagsterRun, DagsterRunStatus, RunsFilter
@@ -343,7 +344,9 @@ def _differs(home: Path, run: DagsterRun) -> bool:
 
 def _runs_text(runs: Iterable[str]) -> str:
     names = sorted(runs)
-    return f"{len(names)} run{'s are' if len(names) > 1 else ' is'} ({names[0][:8]}{', ...' if names[1:] else ''})"
+    return (
+        f"{len(names)} run{'s are' if len(names) > 1 else ' is'} ({run_name(names[0])}{', ...' if names[1:] else ''})"
+    )
 
 
 def rebuild(home: Path) -> int:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.ledger import liveness
+from executor.ledger.open_files import having_open, working_on
 from executor.runs.history import HistoryLost, HistoryUnreadable, HistoryWriter, read_history, read_last
 from executor.runs.home import RunFolder, RunLock, is_run_id, lock_run
 from executor.scheduler.events import RunEnded, RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
 COMMAND_SHOWN = 60  # characters of a command line: enough to know it again, short enough for one line
 
@@ -117,65 +116,19 @@ def processes_of(folder: RunFolder) -> list[Leftover]:
     inside = os.path.realpath(folder.path) + "/"
     return [
         Leftover(pid=pid, command=_command(pid), lane=_lane(file.removeprefix(inside)))
-        for pid, file in _having_open(lambda file: file.startswith(inside), (0, 1, 2))
+        for pid, file in having_open(lambda file: file.startswith(inside), (0, 1, 2))
     ]
 
 
 def processes_of_claims(folder: str, claims: Iterable[int]) -> list[Leftover]:
     """The processes that work on these claims of the ledger, in this folder of a run.
 
-    They carry the locks of the claims: on their standard streams, or on any other file where the step runs inside of
-    its driver's process. The template may have the same files open, and carries no lock.
+    They carry the locks of the claims. The template may have the same files open, and carries no lock.
     """
-    live = liveness.live_steps(folder, claims)
-    real = {os.path.realpath(file) for files in live.values() for file in files}
-    carries = partial(liveness.carries_lock, claims=live)
     return [
         Leftover(pid=pid, command=_command(pid), lane=_lane(file.rpartition("/")[2]))
-        for pid, file in (_having_open(real.__contains__, None, carries) if real else ())
+        for pid, file in working_on(folder, claims)
     ]
-
-
-def _having_open(
-    is_wanted: Callable[[str], bool],
-    fds: Iterable[int] | None,
-    is_it: Callable[[int, int], bool] | None = None,
-) -> Iterator[tuple[int, str]]:
-    """Each other process that has a wanted file open as one of these descriptors, and the first such file.
-
-    None: as any descriptor. ``is_it`` has the last word, by pid and descriptor.
-    """
-    try:
-        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-    except FileNotFoundError:  # no Linux
-        return
-    for pid in sorted(pids):
-        if pid == os.getpid():
-            continue
-        file = next(
-            (
-                name
-                for fd in (_fds(pid) if fds is None else fds)
-                if is_wanted(name := _open_file(pid, fd)) and (is_it is None or is_it(pid, fd))
-            ),
-            None,
-        )
-        if file is not None:
-            yield pid, file
-
-
-def _fds(pid: int) -> list[int]:
-    try:
-        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  (names are all it needs)
-    except OSError:  # it is gone, or belongs to somebody else
-        return []
-
-
-def _open_file(pid: int, fd: int) -> str:
-    try:
-        return str(Path(f"/proc/{pid}/fd/{fd}").readlink())
-    except OSError:  # it is gone, has none, or belongs to somebody else
-        return ""
 
 
 def _command(pid: int) -> str:

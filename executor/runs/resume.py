@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.errors import UsageError
+from executor.ledger.named import run_name
 from executor.outputs.values import is_intact
 from executor.plan.select import part_of, select_indexes
 from executor.runs.home import find_run, held_run
@@ -72,7 +73,7 @@ def plan_resume(plan: Plan, home: Path, options: ReexecutionOptions) -> Resumed:
         if not run:
             raise UsageError(
                 f"every step of run {folder.run_id} succeeded, so nothing is left to run; to run a step again and what "
-                f"is below it: executor resume {folder.run_id[:8]} --from STEP"
+                f"is below it: executor resume {run_name(folder.run_id)} --from STEP"
             )
     notices += chooser.lost_notices(run)
     reused = tuple(chooser.reused(plan.steps[index]) for index in chosen if chooser.is_reused(index, run))
@@ -106,7 +107,7 @@ def _read_ended(folder: RunFolder) -> RunResult:
     result = read_result(folder)
     if result.status == "running":
         raise UsageError(
-            f"run {folder.run_id} goes on; wait for its end, or end it: executor cancel {folder.run_id[:8]}"
+            f"run {folder.run_id} goes on; wait for its end, or end it: executor cancel {run_name(folder.run_id)}"
         )
     return result
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from executor.ledger.waiting import RUN_SHOWN
+from executor.ledger.named import run_name
 from executor.plan.paths import critical_path
 from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
 from executor.runs.words import RUNS, STATES, paint, word
@@ -166,7 +166,7 @@ class Summary:
         can be run alone.
         ``output`` shows the last lines that the step wrote. ``commands`` are those that there are to go on with.
         """
-        run = folder.run_id[:RUN_SHOWN]
+        run = run_name(folder.run_id)
         blocks = []
         for event in list(self.failed.values())[:FAILURES_SHOWN]:
             lines = _failure_lines(event, folder, output=output, colours=colours)

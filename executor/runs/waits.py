@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from executor.ledger.named import holder_text
 from executor.runs.report import printable, seconds_text
 from executor.scheduler.events import RunEnded, SlotsGranted, SlotsWaiting, StepCancelled, StepFailed, StepStarted
 from executor.scheduler.waits import pool_cause
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from executor.plan.plan import Plan
-    from executor.scheduler.events import Event
+    from executor.scheduler.events import Event, SlotHolder
 
 # A shorter wait is the time that the engine itself takes.
 SHOWN_S = 0.05
 
-# How the ledger says who holds what somebody waits for: "... held by step 'load' of run 7f3a since 12:03:04; ..."
-_HELD_BY = re.compile(r"\bheld (by .+?)(?:;|, and the step needs|$)")
+# More are "others".
+NAMED = 2
 
 
 class Wait(NamedTuple):
@@ -28,23 +28,15 @@ class Wait(NamedTuple):
 
     cause: str  #: ``max_concurrent``, ``retry``, ``tag database=warehouse``, ``pool database``
     seconds: float
-    reason: str = ""  #: of a pool: what the ledger said for most of this time
-    others: bool = False  #: at other times others held it
-
-    @property
-    def held_by(self) -> str:
-        """Who held it, as the ledger said it: ``by step 'load' of run 7f3a``; empty where that is not known."""
-        holders = _holders(self.reason)
-        return f"{holders} and others" if holders and self.others else holders
+    reason: str = ""  #: of a pool: what the ledger said when those held it who held it for most of this time
+    held_by: tuple[SlotHolder, ...] = ()  #: the first of them
+    others: bool = False  #: there were more of them, or others at other times
 
     def __str__(self) -> str:
-        because = f"held {self.held_by}" if self.held_by else self.reason
+        because = self.reason
+        if self.held_by:
+            because = f"held by {' and '.join(map(holder_text, self.held_by))}{' and others' if self.others else ''}"
         return f"{seconds_text(self.seconds)} {printable(self.cause)}" + (f" ({printable(because)})" if because else "")
-
-
-def _holders(reason: str) -> str:
-    found = _HELD_BY.search(reason)
-    return found[1] if found else ""
 
 
 def waits_text(waits: Iterable[Wait]) -> str:
@@ -63,8 +55,14 @@ class _Telling:
     """What was last told of a claim that waits."""
 
     cause: str
-    reason: str
     since: float
+    reason: str = ""
+    held_by: tuple[SlotHolder, ...] = ()
+
+    @property
+    def whom(self) -> object:
+        """What tells it from other tellings: who holds the slots, else what was said."""
+        return frozenset((holder.run, holder.step) for holder in self.held_by) or self.reason
 
 
 class _Step:
@@ -75,7 +73,8 @@ class _Step:
     def __init__(self) -> None:
         self.waited: dict[str, float] = {}  #: seconds by cause, of the attempts that are over or have started
         self.told_of: dict[str, float] = {}  #: the same of the attempt that waits, as far as it was told
-        self.reasons: dict[str, dict[str, float]] = {}  #: cause -> what was told -> for how many seconds
+        #: cause -> who was told to be in the way -> for how many seconds, and what was said of it at last
+        self.reasons: dict[str, dict[object, tuple[float, _Telling]]] = {}
         self.now: _Telling | None = None
 
     def told(self, t: float, telling: _Telling | None) -> None:
@@ -85,7 +84,8 @@ class _Step:
             self.told_of[self.now.cause] = self.told_of.get(self.now.cause, 0.0) + lasted
             if self.now.reason:
                 reasons = self.reasons.setdefault(self.now.cause, {})
-                reasons[self.now.reason] = reasons.get(self.now.reason, 0.0) + lasted
+                before, _ = reasons.get(self.now.whom, (0.0, None))
+                reasons[self.now.whom] = before + lasted, self.now
         self.now = telling
 
     def started(self, t: float, waited: Iterable[tuple[str, float]]) -> None:
@@ -106,8 +106,12 @@ class _Step:
         found = []
         for cause, seconds in self.waited.items():
             reasons = self.reasons.get(cause, {})
-            longest = max(reasons, key=reasons.__getitem__, default="")
-            found.append(Wait(cause, seconds, longest, others=len(set(map(_holders, reasons))) > 1))
+            if reasons:
+                _, telling = max(reasons.values(), key=lambda reason: reason[0])
+                others = sum(bool(each.held_by) for _, each in reasons.values()) > 1 or len(telling.held_by) > NAMED
+                found.append(Wait(cause, seconds, telling.reason, telling.held_by[:NAMED], others=others))
+            else:
+                found.append(Wait(cause, seconds))
         return tuple(sorted(found, key=lambda wait: -wait.seconds))
 
 
@@ -121,9 +125,10 @@ def waits_of(timeline: Iterable[tuple[float, Event]], plan: Plan) -> Mapping[str
         match event:
             case SlotsWaiting():
                 cause = pool_cause(event.pools or sorted(plan.step(event.key).pools))
-                # What cannot be asked for a moment says nothing about who is in the way.
-                reason = "" if event.cause == "busy" else event.reason
-                steps.setdefault(event.key, _Step()).told(t, _Telling(cause, reason, t))
+                telling = _Telling(cause, t)
+                if event.cause != "busy":  # what cannot be asked for a moment says nothing about who is in the way
+                    telling = _Telling(cause, t, event.reason, event.held_by)
+                steps.setdefault(event.key, _Step()).told(t, telling)
             case SlotsGranted():
                 steps.setdefault(event.key, _Step()).told(t, None)
             case StepCancelled() | StepFailed():

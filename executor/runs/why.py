@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, UsageError, did_you_mean
+from executor.ledger.liveness import owner_is_alive
+from executor.ledger.named import holder_text, step_name, time_text
 from executor.ledger.views import LedgerView
-from executor.ledger.waiting import RUN_SHOWN
 from executor.runs.leftovers import processes_of_claims
 from executor.runs.replay import replay
 from executor.runs.report import seconds_text
 from executor.runs.result import read_result
 from executor.runs.waits import SHOWN_S, Wait, waits_of, waits_text
-from executor.scheduler.events import RunStarted, StepStarted
+from executor.scheduler.events import RunStarted, SlotHolder, StepStarted
 from executor.scheduler.states import StepState
 
 if TYPE_CHECKING:
@@ -40,28 +41,6 @@ HOLDERS_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Who has what a step waits for."""
-
-    step: str
-    run: str | None = None  #: None: the same run
-    pid: int = 0  #: of the step where it can be seen, else of its run's driver; 0: not known
-    since: float | None = None  #: seconds since the epoch; None: not known
-
-    @property
-    def name(self) -> str:
-        """The step, and its run if that is another one."""
-        return f"step {self.step!r}" + ("" if self.run is None else f" of run {self.run[:RUN_SHOWN]}")
-
-    def __str__(self) -> str:
-        text = self.name
-        known = [f"pid {self.pid}"] if self.pid else []
-        if self.since is not None:
-            known.append(f"since {_time_of_day(self.since)}")
-        return f"{text} ({', '.join(known)})" if known else text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Blocker:
     """A limit that a step waits for."""
 
@@ -70,9 +49,9 @@ class Blocker:
     limit: int
     used: int
     needed: int = 1  #: slots that the step needs of it
-    held_by: tuple[Holder, ...] = ()
+    held_by: tuple[SlotHolder, ...] = ()
     place: int | None = None  #: of its claim among those that wait for this pool, from 1
-    first: Holder | None = None  #: whom the free slots of a pool are kept for
+    first: SlotHolder | None = None  #: whom the free slots of a pool are kept for
 
     @property
     def pool(self) -> str | None:
@@ -86,7 +65,8 @@ class Blocker:
             case "unsatisfiable":
                 return f"pool {self.pool!r} has {self.limit} slots in all, and the step needs {self.needed}"
             case "reserved":
-                return f"the free slots of pool {self.pool!r} are kept for {self.first}, which comes first"
+                first = "another" if self.first is None else holder_text(self.first)
+                return f"the free slots of pool {self.pool!r} are kept for {first}, which comes first"
         name = self.name if self.pool is None else f"pool {self.pool!r}"
         text = f"{name} is full ({self.used} of {self.limit}{_held_by(self.held_by)})"
         if self.needed > 1:
@@ -104,7 +84,7 @@ class Blocker:
         if self.cause in {"paused", "unsatisfiable"}:
             return f"somebody raises the limit: {raised} {self.needed}"
         if self.cause == "reserved":
-            return f"{'that' if self.first is None else self.first.name} has been granted its slots"
+            return f"{'that' if self.first is None else step_name(self.first)} has been granted its slots"
         text = self._an_end
         if self.place is not None and self.place > 1:
             text += " and those before it have had their turn"
@@ -114,7 +94,7 @@ class Blocker:
     def _an_end(self) -> str:
         """Whose end makes room."""
         if len(self.held_by) == 1:
-            return f"{self.held_by[0].name} ends"
+            return f"{step_name(self.held_by[0])} ends"
         name = self.name if self.pool is None else f"pool {self.pool!r}"
         if self.needed > 1:
             return f"enough of those that hold {name} have ended"
@@ -209,7 +189,7 @@ class _Explainer:
         self._waits: dict[str, WaitView] = {}  #: step -> its claim in the ledger
         self._holders: dict[str, list[ClaimView]] = {}  #: by pool
         self._claims: dict[int, ClaimView] = {}  #: those that wait, by their numbers
-        self._pids: dict[int, int] = {}  #: of the steps of granted claims, by the claims' numbers
+        self._named: dict[int, SlotHolder] = {}  #: by their claims' numbers
 
     def telling(self, keys: Sequence[str]) -> list[str]:
         """Those of these steps of which there is something to tell: that do not run, did not succeed, or had to wait.
@@ -260,7 +240,7 @@ class _Explainer:
     def _said(self, why: Why, blockers: tuple[Blocker, ...], waited: tuple[Wait, ...]) -> tuple[str, str]:
         """The sentence of a step, and what would end its wait."""
         sentence = str(why).removeprefix(f"step {why.key!r} ")
-        ends = " and ".join(dict.fromkeys(blocker.ends for blocker in blockers))
+        ends = "; and ".join(dict.fromkeys(blocker.ends for blocker in blockers))
         match why.state:
             case StepState.WAITING:
                 ends = "they have succeeded" if len(why.upstream) > 1 else "it has succeeded"
@@ -275,7 +255,7 @@ class _Explainer:
                 sentence = f"has waited {seconds_text(why.claim.waited_s)} for slots ({slots}): "
                 sentence += " and ".join(map(str, blockers))
             case StepState.BACKOFF:
-                at = _time_of_day(self._began + self._now + (why.retry_in_s or 0.0))
+                at = time_text(self._began + self._now + (why.retry_in_s or 0.0))
                 ends = f"{at}" if why.retry_in_s else "the processes of its last attempt have ended"
             case StepState.RUNNING:
                 pid, since = self._starts.get(why.key, (0, self._now))
@@ -308,9 +288,9 @@ class _Explainer:
             for use in why.full
         )
 
-    def _own_holder(self, key: str) -> Holder:
+    def _own_holder(self, key: str) -> SlotHolder:
         pid, since = self._starts.get(key, (0, None))
-        return Holder(step=key, pid=pid, since=None if since is None else self._began + since)
+        return SlotHolder(key, pid=pid, since=None if since is None else self._began + since)
 
     def _pool_blocker(self, reason: Reason) -> Blocker:
         first = self._claims.get(reason.reserved_for) if reason.reserved_for is not None else None
@@ -325,22 +305,20 @@ class _Explainer:
             first=self._holder(first) if first is not None else None,
         )
 
-    def _holder(self, claim: ClaimView) -> Holder:
-        run = None if claim.run == self._run else claim.run
-        if claim.claim not in self._pids:
+    def _holder(self, claim: ClaimView) -> SlotHolder:
+        found = self._named.get(claim.claim)
+        if found is None:
+            run = "" if claim.run == self._run else claim.run
+            lives = owner_is_alive(self._folder.home, claim.owner)
             processes = processes_of_claims(claim.folder, [claim.claim]) if claim.state == "granted" else []
-            self._pids[claim.claim] = processes[0].pid if processes else claim.pid
-        return Holder(step=claim.step, run=run, pid=self._pids[claim.claim], since=claim.granted_at)
+            pid = processes[0].pid if processes else claim.pid if lives else 0
+            found = self._named[claim.claim] = SlotHolder(claim.step, run, pid, claim.granted_at, outlived=not lives)
+        return found
 
 
-def _held_by(holders: tuple[Holder, ...]) -> str:
+def _held_by(holders: tuple[SlotHolder, ...]) -> str:
     if not holders:
         return ""
-    named = ", ".join(map(str, holders[:HOLDERS_NAMED]))
+    named = ", ".join(map(holder_text, holders[:HOLDERS_NAMED]))
     more = len(holders) - HOLDERS_NAMED
     return f", held by {named}" + (f" and {more} more" if more > 0 else "")
-
-
-def _time_of_day(at: float) -> str:
-    form = "%H:%M:%S" if time.localtime(at)[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M:%S"
-    return time.strftime(form, time.localtime(at))

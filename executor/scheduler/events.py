@@ -39,6 +39,16 @@ class Facts(NamedTuple):
 NO_FACTS = Facts()
 
 
+class SlotHolder(NamedTuple):
+    """A step that has what another waits for."""
+
+    step: str  #: its key
+    run: str = ""  #: empty: the same run
+    pid: int = 0  #: of a process of the step where that is known, else of its run's driver; 0: not known, or gone
+    since: float | None = None  #: seconds since the epoch; None: not known
+    outlived: bool = False  #: the driver of its run died, and its slots stay taken until its processes end
+
+
 # --- told ------------------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +149,7 @@ class SlotsWaiting:
     pools: tuple[str, ...] = ()  #: the pools in its way; empty: not known, so all that it wants
     cause: WaitCause = "full"  #: with several pools: the one that lasts longest
     reason: str = ""  #: the same for people, as a clause that follows a colon: who holds the slots, what is before it
+    held_by: tuple[SlotHolder, ...] = ()  #: the first of those who hold the slots of full pools
 
 
 @dataclass(slots=True)

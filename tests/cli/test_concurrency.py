@@ -196,6 +196,7 @@ def test_the_list_has_every_pool_with_its_limit_and_where_it_comes_from(concurre
         "claims": 1,
         "waiting": 1,
         "parked": 0,
+        "held_by_dead": 0,
     }
     own_home.joinpath("executor.yaml").write_text("concurrency: {pools: {default_limit: 3}}")
     assert concurrency("list")[1].endswith("every other pool: 3 (default of executor.yaml)\n")
@@ -244,6 +245,13 @@ def test_a_holder_whose_run_has_died_is_said_to(concurrency: Command, own_home: 
     with LivingRun(own_home, RUN_A, {"step": "load", "pools": {"database": 1}}) as run:
         run.end()
         out = concurrency("show", "database")[1]
+        got, listed = concurrency("get", "database"), concurrency("list")
+        data = json.loads(concurrency("get", "database", "--json")[1])
+    assert got[1] == '"database": 1 / 0 slots occupied\n'  # as Dagster prints it
+    note = "notice: 1 slot of pool 'database' is held by a run that has died; whoever asks next takes it back\n"
+    assert got[2].endswith(note)
+    assert listed[2] == note
+    assert (data["held"], data["held_by_dead"]) == (1, 1)
     assert masked(out).splitlines()[2] == (
         "  run aaaaaaaa, step load, attempt 1, 1 slot, driver pid N, since TIME; its run has died, and whoever asks "
         "next takes this back"

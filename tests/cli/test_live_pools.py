@@ -154,10 +154,12 @@ def test_why_names_the_step_of_the_other_run_while_it_holds_the_slot_and_afterwa
     assert (end(held.program), end(waits.program)) == (0, 0)
     line = command("why", waits.run_id, "query")[1].splitlines()[1]
     assert line.startswith("query  succeeded in attempt 1; it had waited ")
-    assert f" pool database (held by {holder} (pid {held.program.pid}) since " in line
+    assert f" pool database (held by {holder} (pid {held.program.pid}, since " in line
     (wait,) = data("why", waits.run_id, "query")["steps"][0]["waited"]
     assert wait["cause"] == "pool database"
-    assert wait["held_by"].startswith(f"by {holder} (pid ")
+    (by,) = wait["held_by"]
+    assert (by["step"], by["run"], by["pid"], by["outlived"]) == ("holds", held.run_id, held.program.pid, False)
+    assert wait["others"] is False
 
 
 def test_why_tells_the_place_of_a_claim_and_what_becomes_of_it_when_the_pool_is_paused(shop: Shop) -> None:

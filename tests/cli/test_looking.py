@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from executor.cli.root import run_command
-from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
+from executor.scheduler.events import RunNotice, SlotHolder, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
 from executor.scheduler.outcomes import StepError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))  # test folders are no packages here
@@ -53,8 +53,8 @@ def small_run(home: Path) -> WrittenRun:
         step("end", "train"),
     )
     run.tell(StepSucceeded("load", 1), 1.0)
-    reason = "1 of 1 slots of pool 'database' are held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
-    run.tell(SlotsWaiting("train", 1, ("database",), "full", reason), 1.0)
+    holder = SlotHolder("load", "7f3a12cd-0", 77, 1795253988.7)
+    run.tell(SlotsWaiting("train", 1, ("database",), "full", "1 of 1 slots are held", (holder,)), 1.0)
     run.tell(SlotsGranted("train", 1, 5), 39.0)
     run.tell(StepFailed("train", 1, StepError("exception", "ValueError: no rows")), 41.5)
     run.end(41.5)
@@ -181,17 +181,26 @@ def test_why_says_what_each_step_that_does_not_run_waits_for(command: Command, o
         assert command("why", "last", "d") == (2, "", f"Error: run {run.run_id} has no step 'd'\n")
 
 
+def test_of_a_run_whose_driver_died_it_is_said_when_it_was_last_heard_of(command: Command, own_home: Path) -> None:
+    with WrittenRun(own_home, step("a")) as run:
+        run.die(3.0)
+        assert ", was last heard of after 3.0 s; " in command("show", "last")[1]
+        assert "  at least 3.0 s  " in command("runs")[1]
+
+
 def test_why_answers_after_the_run_as_well(command: Command, own_home: Path) -> None:
     run = small_run(own_home)
     assert masked(command("why", "last")[1], run) == (
         "run RUN1 of job nightly, failed after 41.5 s: 1 succeeded, 1 failed, 1 not run\n"
         "train  failed in attempt 1; before that it had waited 38.0 s pool database (held by step 'load' of run "
-        "7f3a12cd (pid N) since TIME)\n"
+        "7f3a12cd (pid N, since TIME))\n"
         "end  was not run, because 'train' did not succeed\n"
     )
     (wait,) = json.loads(command("why", "last", "train", "--json")[1])["steps"][0]["waited"]
     assert (wait["cause"], wait["seconds"]) == ("pool database", 38.0)
-    assert wait["held_by"] == "by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
+    assert wait["held_by"] == [
+        {"step": "load", "run": "7f3a12cd-0", "pid": 77, "since": 1795253988.7, "outlived": False}
+    ]
 
 
 def test_a_run_without_waits_says_so(command: Command, own_home: Path) -> None:

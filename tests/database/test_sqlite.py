@@ -274,6 +274,21 @@ def test_harm_done_to_the_file_in_use_is_noticed_and_nothing_new_put_there(
     database.close()
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["removed", "made anew"])
+def test_a_lock_file_that_was_removed_in_use_is_noticed(path: Path, anew: bool) -> None:
+    database = open_it(path)
+    add(database, "before")
+    path.with_suffix(".lock").unlink()
+    if anew:
+        open_it(path).close()
+    with pytest.raises(DatabaseLost, match=r"lock file .* was removed or replaced while it was in use"):
+        add(database, "after")
+    database.close()
+    with_new_lock = open_it(path)
+    assert ("after",) not in with_new_lock.execute("SELECT name FROM item").fetchall()
+    with_new_lock.close()
+
+
 def test_before_a_missing_file_is_made_somebody_is_asked_who_may_forbid_it(path: Path) -> None:
     def forbid() -> None:
         raise DatabaseLost("work is running")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 from living_run import LivingRun
 
 from executor import Instance
+from executor.database.errors import DatabaseFull
 from executor.instance import doctor, trial
 from executor.instance.doctor import examine
 from executor.ledger.ledger import Ledger
@@ -140,6 +142,17 @@ def test_a_file_system_on_which_something_does_not_work_is_found_by_trying(
     assert len(problems) == 1
     assert said in problems[0].text
     assert list(home.glob("trial-*")) == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), DatabaseFull("it is full")])
+def test_a_full_disk_asks_for_room_on_it(home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trial, "Ledger", full)
+    (problem,) = trial.try_folder(home)
+    assert str(error) in problem.text
+    assert problem.fix.startswith("make room on the disk of the home folder")
 
 
 def test_locks_that_do_not_exclude_are_found_by_trying(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

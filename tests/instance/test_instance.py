@@ -89,10 +89,13 @@ def test_the_settings_are_those_of_the_file(tmp_path: Path) -> None:
     instance = Instance.get(tmp_path)
     assert instance.settings.file is None
     assert instance.global_op_concurrency_default_limit is None
-    (tmp_path / "executor.yaml").write_text("concurrency:\n  pools:\n    default_limit: 4\n")
+    (tmp_path / "executor.yaml").write_text(
+        "concurrency:\n  pools:\n    default_limit: 4\n    op_granularity_run_buffer: 2\n"
+    )
     assert instance.global_op_concurrency_default_limit == 4
     config = instance.get_concurrency_config()
     assert (config.pool_config.default_pool_limit, config.pool_config.pool_granularity) == (4, "op")
+    assert config.pool_config.op_granularity_run_buffer == 2
     assert config.run_queue_config is None
     (tmp_path / "executor.yaml").write_text("concurrency: 4\n")
     with pytest.raises(ConfigError, match=r"executor\.yaml:1:14: "):

@@ -170,14 +170,6 @@ def step(world: SqlWorld, random: Random) -> None:
     elif dice < 0.95:
         world.now += random.choice((1.0, 10.0, 40.0))
         world.change(owner, Changes(look_at=set(POOLS)))
-    elif dice < 0.97:
-        priority = random.choice((-2, 0, 3))
-        run = world.owners[owner].run
-        world.ledger.set_priority(run, priority)
-        for claims in (world.waiting, world.parked):
-            for claim in claims.values():
-                if claim.owner == owner:
-                    claim.priority = priority
     elif len(world.owners) > 2:
         world.die(owner)
 

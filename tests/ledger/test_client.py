@@ -23,6 +23,7 @@ from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, Slo
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Lease, Request, needs_of
+from tests.by_force import take_away
 from tests.forked import fork, wait
 
 #: Ends a wait for what does not come. Nothing is told by how soon it came.
@@ -267,6 +268,28 @@ def test_a_bell_that_was_about_two_grants_of_which_one_was_not_committed_yet_is_
     assert mine.saved_by_timer == 0
 
 
+def test_a_grant_that_is_committed_right_after_its_bell_is_heard_needs_no_transaction_of_who_is_rung(
+    mine: LedgerClient, theirs: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = ask(theirs)
+    ask(mine)
+    theirs.release(ticket)
+    theirs.flush()
+    mine.on_ready()
+    read, looks = Ledger.granted_after, []
+
+    def committed_at_the_third_look(*words: object) -> list[Lease]:
+        looks.append(words)
+        return read(*words) if len(looks) > 2 else []  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "granted_after", committed_at_the_third_look)
+    before = mine.exchanges
+    mine.flush()
+    assert len(leases(mine)) == 1
+    assert mine.exchanges == before
+    assert len(looks) == 3
+
+
 def test_a_limit_raised_by_a_command_is_heard_at_once(mine: LedgerClient, home: Path) -> None:
     with Ledger(home) as ledger:
         ledger.set_limit("a", 0)
@@ -346,7 +369,7 @@ class Outliving:
                 os.close(end)
             lock = StepLock(str(home / "runs" / "killed" / f"lane-{lane}.log"), lease.claim)
             assert lock.output_fd
-            os.write(begun[1], b"!")
+            os.write(begun[1], os.getpid().to_bytes(4, "little"))
             os.read(self._ends[pool][0], 1)
 
         def drive() -> None:
@@ -358,8 +381,7 @@ class Outliving:
             signal.pause()
 
         self._driver = fork(drive)
-        for _ in pools:
-            os.read(begun[0], 1)
+        self.pids = [int.from_bytes(os.read(begun[0], 4), "little") for _ in pools]  #: of the steps
         for fd in begun:
             os.close(fd)
 
@@ -395,6 +417,20 @@ def test_a_process_that_outlived_its_run_and_whose_folder_was_removed_keeps_the_
     theirs.end("a")
     assert len(wait_for_news(mine)) == 1  # at the look once a second: nobody gives notice of a file without a name
     assert mine.saved_by_timer == 0
+
+
+def test_of_a_holder_whose_driver_died_the_process_that_lives_is_named(mine: LedgerClient, home: Path) -> None:
+    theirs = Outliving(home, "a")
+    theirs.kill_driver()
+    ticket = ask(mine)
+    wait = mine.waiting_for(ticket)
+    assert wait is not None
+    (holder,) = wait.held_by
+    assert (holder.step, holder.run, holder.pid, holder.outlived) == ("s", "killed", theirs.pids[0], True)
+    named = f"step 's' of run killed (its driver died, pid {holder.pid} of the step lives, since "
+    assert wait.reason.startswith(f"1 of 1 slots of pool 'a' are held by {named}")
+    theirs.end("a")
+    wait_for_news(mine)
 
 
 def hear_of_the_death(client: LedgerClient) -> None:
@@ -553,8 +589,7 @@ def test_a_claim_that_becomes_overdue_is_looked_at_then(
 def test_slots_that_were_taken_away_by_force_are_told_when_they_are_given_back(mine: LedgerClient, home: Path) -> None:
     ticket = ask(mine)
     (lease,) = leases(mine)
-    with Ledger(home) as ledger:
-        ledger.free("mine", force=True)
+    take_away(home, "mine")
     assert not mine.is_held(lease)
     mine.release(ticket)
     mine.flush()
@@ -567,8 +602,7 @@ def test_a_waiting_request_that_was_removed_by_force_is_told(
     monkeypatch.setattr(client_module, "SAFETY_S", 0.05)
     ask(theirs)
     ticket = ask(mine)
-    with Ledger(home) as ledger:
-        ledger.free("mine", force=True)
+    take_away(home, "mine")
     assert wait_for_news(mine) == [RequestGone(ticket)]
 
 

@@ -291,7 +291,7 @@ def test_a_lease_that_was_taken_away_can_neither_be_released_nor_published(ledge
     assert ledger.is_held(lease)
     assert ledger.free("r1").alive == (lease.claim,)
     assert ledger.free("r1", "other").alive == ()
-    assert ledger.free("r1", "s", force=True).claims == (lease.claim,)
+    assert ledger.take_away([lease]) == [lease.claim]
     assert not ledger.is_held(lease)
     assert ledger.exchange(owner, Changes(release=[lease]), told=0).lost == [lease]
     assert ledger.exchange(owner, Changes(park=[lease]), told=0).lost == [lease]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.requests import Request, needs_of
 from executor.ledger.waiting import COUNTED, Wait
+from executor.scheduler.events import SlotHolder
 
 
 class Runs:
@@ -62,11 +64,13 @@ def test_holders_are_named_with_their_run_its_driver_and_since_when(runs: Runs) 
     wait = runs.wait_of("mine", "score", db=1)
     assert wait is not None
     assert (wait.pools, wait.cause) == (("db",), "full")
-    parts = wait.reason.split(" since ")
-    assert parts[0] == (f"2 of 2 slots of pool 'db' are held by step 'load' of run 01234567 (pid {os.getpid()})")
-    assert parts[1].endswith(" and step 'train' of this run")
-    hours, minutes, seconds = parts[2].split(":")
-    assert len(hours) == len(minutes) == len(seconds) == 2
+    assert re.sub(r"\d\d:\d\d:\d\d", "TIME", wait.reason) == (
+        f"2 of 2 slots of pool 'db' are held by step 'load' of run 01234567 (pid {os.getpid()}, since TIME) and step "
+        "'train' (since TIME)"
+    )
+    load, train = wait.held_by
+    assert load == SlotHolder("load", "0123456789", os.getpid(), load.since)
+    assert train == SlotHolder("train", since=train.since)
 
 
 def test_of_many_holders_the_first_are_named_and_the_others_counted(runs: Runs) -> None:
@@ -76,9 +80,10 @@ def test_of_many_holders_the_first_are_named_and_the_others_counted(runs: Runs) 
         runs.ask("mine", f"s{number}", db=1)
     wait = runs.wait_of("mine", "score", db=1)
     assert wait is not None
-    assert "step 's0' of this run" in wait.reason
-    assert "step 's1' of this run" in wait.reason
+    assert "step 's0' (since " in wait.reason
+    assert "step 's1' (since " in wait.reason
     assert wait.reason.endswith(" and 3 more")
+    assert [holder.step for holder in wait.held_by] == ["s0", "s1", "s2"]
 
 
 def test_those_who_come_first_are_counted_and_those_who_could_never_fit_are_not(runs: Runs) -> None:

@@ -15,6 +15,7 @@ from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
 from executor.ledger.requests import Request, needs_of
+from executor.ledger.waiting import Wait
 from executor.runs.claims import LONGEST_LOOK_S, LOOK_AFTER_S, RunClaims
 from executor.runs.home import RunFolder, open_home
 from executor.runs.pools import leave_ledger
@@ -28,6 +29,7 @@ from executor.scheduler.commands import (
 )
 from executor.scheduler.events import RunNotice, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
 from executor.workers.selector import Selector
+from tests.by_force import take_away
 
 DB = (("db", 1),)
 
@@ -138,7 +140,7 @@ def test_who_has_to_wait_is_told_for_whom_and_how_many_come_first(mine: Run, the
     assert isinstance(waiting, SlotsWaiting)
     assert (waiting.pools, waiting.cause) == (("db",), "full")
     assert waiting.reason.startswith(
-        f"1 of 1 slots of pool 'db' are held by step 'load' of run theirs-a (pid {os.getpid()}) since "
+        f"1 of 1 slots of pool 'db' are held by step 'load' of run theirs-a (pid {os.getpid()}, since "
     )
     assert waiting.reason.endswith("; 1 claim comes before it")
 
@@ -150,6 +152,27 @@ def test_grants_are_told_before_waits_and_every_claim_is_answered(mine: Run) -> 
         (SlotsGranted, "c"),
         (SlotsWaiting, "a"),
     ]
+
+
+def test_what_is_granted_is_told_before_it_is_looked_up_what_others_wait_for(
+    mine: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+    look = mine.client.waiting_for
+
+    def waiting_for(ticket: int) -> Wait | None:
+        looked_up.append(ticket)
+        return look(ticket)
+
+    monkeypatch.setattr(mine.client, "waiting_for", waiting_for)
+    for command in (ClaimSlots("a", 1, DB, 0), ClaimSlots("b", 1, DB, 1)):
+        mine.claims.perform(command)
+    assert mine.claims.exchange(0.0) == [SlotsGranted("b", 1, mine.token("b"))]
+    assert looked_up == []
+    (waiting,) = mine.claims.exchange(0.0)
+    assert isinstance(waiting, SlotsWaiting)
+    assert waiting.key == "a"
+    assert len(looked_up) == 1
 
 
 def test_a_claim_that_is_handed_back_keeps_its_place(mine: Run, theirs: Run) -> None:
@@ -252,15 +275,10 @@ def test_when_the_disk_is_full_the_run_is_told_once_and_goes_on_by_itself(
 # --- by force ---------------------------------------------------------------------------------------------------------
 
 
-def free(home: Path, run: str) -> None:
-    with Ledger(home) as ledger:
-        ledger.free(run, force=True)
-
-
 def test_a_claim_that_is_removed_by_force_while_it_waits_is_filed_again(home: Path, mine: Run, theirs: Run) -> None:
     theirs.ask()
     mine.ask()
-    free(home, "mine")
+    take_away(home, "mine")
     told = mine.pass_time(1.5)
     assert told[0] == RunNotice(
         "the claim of step 'step' was removed from the ledger by force; the run is alive, so it was filed again, "
@@ -276,7 +294,7 @@ def test_a_parked_claim_that_is_removed_by_force_is_filed_again_when_there_is_ro
 ) -> None:
     mine.ask()
     mine.do(HandBackSlots("step", 1, mine.token()))
-    free(home, "mine")
+    take_away(home, "mine")
     assert reason(mine.do(UnparkClaim("step", 1))) == ""
     notice, granted = mine.pass_time(1.5)
     assert isinstance(notice, RunNotice)
@@ -290,7 +308,7 @@ def test_the_result_of_a_step_whose_slots_were_freed_by_force_does_not_count(
     success = StepSucceeded("step", 1)
     assert mine.claims.checked(success) is success
     token = mine.token()
-    free(home, "mine")
+    take_away(home, "mine")
     failed = mine.claims.checked(success)
     assert isinstance(failed, StepFailed)
     assert (failed.error.kind, failed.error.allow_retries) == ("slots_lost", True)
@@ -301,7 +319,7 @@ def test_the_result_of_a_step_whose_slots_were_freed_by_force_does_not_count(
 
 def test_slots_of_a_step_that_failed_are_told_to_have_been_freed_by_force(home: Path, mine: Run) -> None:
     mine.ask()
-    free(home, "mine")
+    take_away(home, "mine")
     assert mine.do(ReleaseSlots("step", 1, mine.token())) == [
         RunNotice("the slots of step 'step' had been freed by force while it ran; others may have used them")
     ]
@@ -386,7 +404,9 @@ def test_a_claim_of_any_attempt_is_answered_under_the_number_of_that_attempt(min
 
 def test_a_claim_reaches_the_ledger_as_the_scheduler_wants_it(mine: Run) -> None:
     mine.ask("k", (("a", 2), ("b", 1)), priority=7)
-    assert mine.client.request_of(1) == Request(step="k", attempt=1, needs=needs_of({"a": 2, "b": 1}), priority=7)
+    assert mine.client._by_ticket[1].request == Request(
+        step="k", attempt=1, needs=needs_of({"a": 2, "b": 1}), priority=7
+    )
 
 
 def test_without_descriptors_slots_stay_taken_until_it_can_be_seen_that_they_are_free(

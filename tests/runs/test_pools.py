@@ -20,7 +20,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "workers"))  # test folders are no packages here
 
 import pool_ops as ops
-from census import Census, is_gone, state
+from census import Census, descendants, is_gone, state
 from pool_programs import Hold, Place, most_at_once, outcome
 from running import KINDS, job_of, wait_until
 
@@ -28,6 +28,9 @@ from executor import AssetExecutionContext, OpDefinition, RunResult, UnmetRequir
 from executor.api import execute_in_process, execute_job
 from executor.authoring.jobs import JobDefinition
 from executor.database.errors import DatabaseBusy
+from executor.errors import UsageError
+from executor.instance import stopping
+from executor.instance.pool_ledger import PoolLedger
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps
 from executor.runs import pools
@@ -42,6 +45,7 @@ from executor.scheduler.events import (
     StepStarted,
     StepSucceeded,
 )
+from tests.by_force import take_away
 
 
 @pytest.fixture
@@ -119,7 +123,7 @@ def test_two_runs_share_a_limit_and_the_one_that_waits_says_for_whom(place: Plac
     assert status == "succeeded"
     waiting = waits_of(folder)[0]
     assert (waiting.key, waiting.pools, waiting.cause) == ("query", ("database",), "full")
-    text = f"1 of 1 slots of pool 'database' are held by step 'holds' of run {holder[:8]} (pid {first.pid}) since "
+    text = f"1 of 1 slots of pool 'database' are held by step 'holds' of run {holder[:8]} (pid {first.pid}, since "
     assert waiting.reason.startswith(text)
     (started,) = events_of(folder, StepStarted)
     assert dict(started.waited).keys() == {"pool database"}
@@ -504,7 +508,8 @@ def test_a_child_that_outlives_template_and_worker_keeps_the_slot_while_its_driv
     (failed,) = events_of(result, StepFailed)
     assert failed.error.kind == "worker_died"
     waiting = waits_of(result)[0]
-    assert f"held by step {name!r} of this run" in waiting.reason
+    assert f"held by step {name!r} (since " in waiting.reason
+    assert [(holder.step, holder.run) for holder in waiting.held_by] == [(name, "")]
     assert is_gone(child[0])
 
 
@@ -622,7 +627,7 @@ def test_in_process_a_forked_child_keeps_the_slot_until_it_ends(place: Place) ->
     result = run(place, ops.fork_then_query, told, in_process=True)
     assert result.success
     waiting = waits_of(result)[0]
-    assert "held by step 'forks_a_child' of this run" in waiting.reason
+    assert "held by step 'forks_a_child' (since " in waiting.reason
 
 
 # --- every run is an owner, and what happens without a ledger --------------------------------------------------------
@@ -725,13 +730,41 @@ def test_a_run_whose_ledger_is_deleted_fails_what_waits_for_slots_and_does_all_e
     assert len(lost) == 1
 
 
+def test_a_step_whose_worker_is_stopped_before_it_begins_is_not_freed_by_force(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would begin when it goes on, with slots that are somebody else's by then."""
+    monkeypatch.setattr(stopping, "BEGIN_WAIT_S", 0.1)
+    place.set_limits(database=1)
+    hold = place.holder(database=1)
+    program = place.start("one_query")
+    place.waits_for("query")
+    with place.view() as view:
+        (wait,) = [wait.view for wait in view.waiters() if wait.view.step == "query"]
+    again = Hold(place.stranger(), {"database": 1})
+    stopped = descendants(program.pid)
+    assert stopped
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        hold.give_back()
+        wait_until(lambda: f"{wait.step} granted" in place.claims_left(), "it is granted")
+        with pytest.raises(UsageError, match="holds its slots and no process works on it yet"):
+            PoolLedger(place.home).free(wait.run, "query", force=True)
+        assert not again.has()
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert outcome(program)[0] == "succeeded"
+    again.wait()
+
+
 def test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count(place: Place) -> None:
     place.set_limits(database=1)
 
     def free() -> None:
         _, _, run_id = place.mailbox.wait()[0].split()
-        with Ledger(place.home) as ledger:
-            ledger.free(run_id, force=True)
+        take_away(place.home, run_id)
         place.gate.open()
 
     result = run(place, ops.one_holder, Told().on(StepStarted, "holds", free))

@@ -6,38 +6,74 @@ import pytest
 from written_run import plan_of, step
 
 from executor.runs.waits import Wait, waits_of, waits_text
-from executor.scheduler.events import RunEnded, SlotsGranted, SlotsWaiting, StepCancelled, StepFailed, StepStarted
+from executor.scheduler.events import (
+    RunEnded,
+    SlotHolder,
+    SlotsGranted,
+    SlotsWaiting,
+    StepCancelled,
+    StepFailed,
+    StepStarted,
+)
 from executor.scheduler.outcomes import StepError
 
 PLAN = plan_of(step("train", pools={"database": 1}), step("other", pools={"api": 1, "database": 2}), step("plain"))
 
-BY_LOAD = "1 of 1 slots of pool 'database' are held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
-BY_SAVE = "1 of 1 slots of pool 'database' are held by step 'save' of run 9b0c (pid 78) since 12:04:00; 2 claims before"
+LOAD = SlotHolder("load", "7f3a12cd-0", 77)
+SAVE = SlotHolder("save", "9b0c", 78)
+
+
+def held(key: str, *holders: SlotHolder, attempt: int = 1, said: str = "it is full") -> SlotsWaiting:
+    """The pool is full, and these hold its slots."""
+    return SlotsWaiting(key, attempt, ("database",), "full", said, holders)
 
 
 def test_the_reason_that_held_longest_is_told() -> None:
     timeline = [
-        (1.0, SlotsWaiting("train", 1, ("database",), "full", BY_SAVE)),
-        (4.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD)),
+        (1.0, held("train", SAVE)),
+        (4.0, held("train", LOAD)),
         (42.0, SlotsGranted("train", 1, 7)),
         (42.0, StepStarted("train", 1, waited=(("pool database", 41.0), ("max_concurrent", 3.2)))),
     ]
     (wait, other) = waits_of(timeline, PLAN)["train"]
-    assert wait == Wait("pool database", 41.0, BY_LOAD, others=True)
-    assert wait.held_by == "by step 'load' of run 7f3a12cd (pid 77) since 12:03:04 and others"
+    assert wait == Wait("pool database", 41.0, "it is full", (LOAD,), others=True)
     assert other == Wait("max_concurrent", 3.2)
     assert waits_text((wait, other)) == (
-        "44.2 s: 41.0 s pool database (held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04 and others), "
-        "3.2 s max_concurrent"
+        "44.2 s: 41.0 s pool database (held by step 'load' of run 7f3a12cd (pid 77) and others), 3.2 s max_concurrent"
     )
 
 
-def test_who_is_named_ends_where_the_sentence_goes_on() -> None:
-    assert Wait("pool database", 1.0, BY_SAVE).held_by == "by step 'save' of run 9b0c (pid 78) since 12:04:00"
-    needs = "1 of 2 slots of pool 'database' are held by step 'a' of this run since 12:04:00, and the step needs 2"
-    assert Wait("pool database", 1.0, needs).held_by == "by step 'a' of this run since 12:04:00"
-    paused = Wait("pool database", 1.0, "pool 'database' is paused (limit 0)")
-    assert (paused.held_by, str(paused)) == ("", "1.0 s pool database (pool 'database' is paused (limit 0))")
+def test_holders_are_named_whatever_their_names_and_the_sentence_are() -> None:
+    odd = SlotHolder("held by; x, and the step needs", "7f3a12cd-0", 77, outlived=True)
+    (wait,) = waits_of([(0.0, held("train", odd, SAVE)), (1.0, StepCancelled("train"))], PLAN)["train"]
+    assert str(wait) == (
+        "1.0 s pool database (held by step 'held by; x, and the step needs' of run 7f3a12cd (its driver died, pid 77 "
+        "of the step lives) and step 'save' of run 9b0c (pid 78))"
+    )
+    assert not wait.others
+
+
+def test_of_many_holders_two_are_named() -> None:
+    many = [SlotHolder(name) for name in "abc"]
+    (wait,) = waits_of([(0.0, held("train", *many)), (1.0, StepCancelled("train"))], PLAN)["train"]
+    assert str(wait) == "1.0 s pool database (held by step 'a' and step 'b' and others)"
+
+
+def test_a_holder_that_came_back_is_counted_for_all_of_its_time() -> None:
+    timeline = [
+        (0.0, held("train", LOAD)),
+        (2.0, held("train", SAVE)),
+        (5.0, held("train", LOAD._replace(since=1.0))),
+        (7.0, StepCancelled("train")),
+    ]
+    (wait,) = waits_of(timeline, PLAN)["train"]
+    assert (wait.seconds, wait.held_by, wait.others) == (7.0, (LOAD._replace(since=1.0),), True)
+
+
+def test_where_nobody_holds_it_what_was_said_is_told() -> None:
+    paused = SlotsWaiting("train", 1, ("database",), "paused", "pool 'database' is paused (limit 0)")
+    (wait,) = waits_of([(0.0, paused), (1.0, StepCancelled("train"))], PLAN)["train"]
+    assert str(wait) == "1.0 s pool database (pool 'database' is paused (limit 0))"
 
 
 def test_attempts_are_added_up_and_a_busy_ledger_names_nobody() -> None:
@@ -63,18 +99,18 @@ GONE = StepFailed("train", 1, StepError("slots_lost", "no slots can be had any m
 @pytest.mark.parametrize("end", [StepCancelled("train"), GONE, RunEnded(status="interrupted")], ids=repr)
 def test_what_never_began_had_waited_until_it_was_given_up(end: StepCancelled | StepFailed | RunEnded) -> None:
     timeline = [
-        (0.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD)),
+        (0.0, held("train", LOAD)),
         (1.0, StepStarted("train", 1, waited=(("pool database", 1.5),))),
-        (3.0, SlotsWaiting("train", 2, ("database",), "full", BY_LOAD)),
+        (3.0, held("train", LOAD, attempt=2)),
         (5.0, end),
     ]
-    assert waits_of(timeline, PLAN) == {"train": (Wait("pool database", 3.5, BY_LOAD),)}
+    assert waits_of(timeline, PLAN) == {"train": (Wait("pool database", 3.5, "it is full", (LOAD,)),)}
 
 
 def test_one_holder_of_which_different_things_were_told_is_one() -> None:
     timeline = [
-        (0.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD + "; 1 claim comes before it")),
-        (1.0, SlotsWaiting("train", 1, ("database",), "full", BY_LOAD)),
+        (0.0, held("train", LOAD, said="it is full; 1 claim comes before it")),
+        (1.0, held("train", LOAD)),
         (3.0, StepStarted("train", 1, waited=(("pool database", 3.0),))),
     ]
     (wait,) = waits_of(timeline, PLAN)["train"]

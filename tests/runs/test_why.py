@@ -16,7 +16,7 @@ from executor.ledger.requests import Changes, Request, needs_of
 from executor.runs import why as why_module
 from executor.runs.why import why
 from executor.scheduler.commands import ClaimSlots
-from executor.scheduler.events import CancelRequested, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
+from executor.scheduler.events import CancelRequested, SlotHolder, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
 from executor.scheduler.outcomes import StepError
 from executor.scheduler.states import StepState
 
@@ -94,13 +94,13 @@ def test_a_step_names_the_full_limits_of_its_run_and_who_holds_them(home: Path) 
             "is ready: max_concurrent is full (2 of 2, held by step 'a' (pid N, since TIME), step 'b' (pid N, since "
             "TIME)) and tag db=x is full (1 of 1, held by step 'a' (pid N, since TIME))"
         )
-        assert waits.ends == "one of the 2 that hold max_concurrent ends and step 'a' ends"
+        assert waits.ends == "one of the 2 that hold max_concurrent ends; and step 'a' ends"
         assert [(blocker.name, blocker.used, blocker.limit, blocker.pool) for blocker in waits.blockers] == [
             ("max_concurrent", 2, 2, None),
             ("tag db=x", 1, 1, None),
         ]
         (holder,) = waits.blockers[1].held_by
-        assert (holder.step, holder.run, holder.pid, holder.since) == ("a", None, run.pids["a"], run.began)
+        assert (holder.step, holder.run, holder.pid, holder.since) == ("a", "", run.pids["a"], run.began)
         assert told.steps["d"].text == "waits for 'a' (running)"
         assert told.steps["d"].ends == "it has succeeded"
         assert list(told.steps) == ["c", "d"]
@@ -235,8 +235,8 @@ def test_of_many_steps_as_many_are_explained_as_are_asked_for(home: Path) -> Non
 def test_after_the_run_each_step_says_what_it_had_waited_for_and_who_held_it(home: Path) -> None:
     with WrittenRun(home, step("train", pools={"database": 1}), step("big"), at_once=1) as run:
         # "big" waits for room while the ledger is asked, and runs when it has said no.
-        reason = "1 of 1 slots of pool 'database' are held by step 'load' of run 7f3a12cd (pid 77) since 12:03:04"
-        run.tell(SlotsWaiting("train", 1, ("database",), "full", reason), 0.0)
+        holder = SlotHolder("load", "7f3a12cd-0", 77)
+        run.tell(SlotsWaiting("train", 1, ("database",), "full", "1 of 1 slots are held", (holder,)), 0.0)
         run.tell(SlotsGranted("train", 1, 5), 38.0)
         run.tell(StepSucceeded("big", 1), 41.2)
         run.tell(SlotsGranted("train", 1, 6), 41.2)
@@ -247,7 +247,7 @@ def test_after_the_run_each_step_says_what_it_had_waited_for_and_who_held_it(hom
         assert told.at_s == 50.0
         assert told.steps["train"].text == (
             "succeeded in attempt 1; it had waited 41.2 s: 38.0 s pool database (held by step 'load' of run 7f3a12cd "
-            "(pid 77) since 12:03:04), 3.2 s max_concurrent"
+            "(pid 77)), 3.2 s max_concurrent"
         )
         assert [(wait.cause, wait.seconds) for wait in told.steps["train"].waited] == [
             ("pool database", 38.0),

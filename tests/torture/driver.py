@@ -67,7 +67,7 @@ class Driver:
         self._client = LedgerClient(Ledger(home), run, self._folder)
         self._owner = self._client.owner.id
         self._waiting: dict[int, bool] = {}  #: ticket -> whether its number is in the diary
-        self._asked: dict[int, int] = {}  #: ticket -> when
+        self._asked: dict[int, tuple[int, Request]] = {}  #: ticket -> when
         self._workers: dict[int, tuple[int, int, Lease, int]] = {}  #: pidfd -> pid, ticket, lease, lane
         self._lingering: list[tuple[int, Lease, int]] = []
         self._parked: list[tuple[float, int]] = []
@@ -135,9 +135,10 @@ class Driver:
             needs = self._random.choice(self._plan.needs)
             priority = self._random.choice(self._plan.priorities)
             asked = time.monotonic_ns()
-            ticket = self._client.request(Request(step="s", attempt=1, needs=needs, priority=priority))
+            request = Request(step="s", attempt=1, needs=needs, priority=priority)
+            ticket = self._client.request(request)
             self._waiting[ticket] = False
-            self._asked[ticket] = asked
+            self._asked[ticket] = asked, request
             self._next_at = now + self._random.uniform(0, 2 * self._plan.think_s)
 
     def _changes_its_mind(self, now: float) -> bool:
@@ -159,9 +160,9 @@ class Driver:
                 self._waiting[ticket] = True
 
     def _note_filed(self, ticket: int, number: int) -> None:
-        request = self._client.request_of(ticket)
+        asked, request = self._asked.pop(ticket)
         needs = ",".join(f"{pool}:{weight}" for pool, weight in request.needs)
-        self._diary.note("file", number, needs, request.priority, at=self._asked.pop(ticket))
+        self._diary.note("file", number, needs, request.priority, at=asked)
 
     def _take_news(self) -> None:
         while self._client.news:  # until there is none: what is granted must not be withdrawn

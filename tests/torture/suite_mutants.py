@@ -171,6 +171,12 @@ MUTANTS = [
         test=IN_SQLITE + "test_harm_done_to_the_file_in_use_is_noticed_and_nothing_new_put_there",
     ),
     SuiteMutant(
+        says="nobody sees that the lock file was removed",
+        breaks="I37",
+        edits=_edit(DATABASE + "sqlite", "        if not self.lock.is_there():", "        if False:"),
+        test=IN_SQLITE + "test_a_lock_file_that_was_removed_in_use_is_noticed",
+    ),
+    SuiteMutant(
         says="a ledger that was deleted is made anew under running work",
         breaks="I37",
         edits=_edit(
@@ -268,6 +274,12 @@ MUTANTS = [
             "executor.runs.claims", "if self._ask(lambda: self._client.is_held(lease), True):", "if lease.claim:"
         ),
         test=IN_POOLS + "test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count",
+    ),
+    SuiteMutant(
+        says="a step that was granted its slots and has not begun is freed by force",
+        breaks="I1 I4",
+        edits=_edit("executor.instance.stopping", "    _refuse_not_begun(ledger, held)\n    pids", "    pids"),
+        test=IN_POOLS + "test_a_step_whose_worker_is_stopped_before_it_begins_is_not_freed_by_force",
     ),
     SuiteMutant(
         says="what was granted and is withdrawn before that was told stays taken",

@@ -1,0 +1,25 @@
+"""What must hold of the ledger whatever happens, by the names under which planted bugs and documents speak of it."""
+
+INVARIANTS = {
+    "I1": "no limit of a pool is exceeded at any moment, whoever is killed",
+    "I3": "nor while holders, waiters, or whoever grants are stopped and continued",
+    "I4": "nor while a process has outlived its run: it keeps its slots until it ends",
+    "I5": "weights count, and a claim that is larger than its pool neither gets in nor keeps others out",
+    "I6": "a claim of several pools gets all of its slots or none",
+    "I7": "tokens only grow, and a stale one releases and publishes nothing",
+    "I11": "no slot is lost: what the dead held or waited for is taken back",
+    "I12": "every claim that can be granted is granted in the end",
+    "I13": "of equal priority the first comes first",
+    "I14": "the higher priority comes first",
+    "I15": "a full pool delays nobody who does not need it",
+    "I16": "whoever is granted slots is told in the same transaction",
+    "I17": "the look once a second finds nothing that was not heard",
+    "I18": "a limit that was changed counts from the next grant on, and the right one of several counts",
+    "I20": "no slot is free while somebody waits who may have it",
+    "I32": "nobody ever meets a locked database",
+    "I33": "ten thousand that wait slow nobody down",
+    "I35": "whoever dies in a transaction, or while the file is made, leaves the file whole",
+    "I37": "a file deleted, truncated, replaced or of a later version is refused, never made anew under running work",
+    "I41": "a pid that is used again makes nobody alive",
+    "I42": "a forked child does nothing with what its parent has open",
+}
