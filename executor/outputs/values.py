@@ -94,10 +94,11 @@ def load_value(stored: StoredValue, folder: str | os.PathLike[str], *, copy: boo
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ValueLost(
-            f"the value of output {stored.output!r} is gone: there is no file {path} (values that later steps have "
-            "read are removed, unless storage.keep in executor.yaml is all)"
-        ) from None
+        run, values, _ = path.rpartition("/values/")  # perhaps of an earlier run, which this one goes on from
+        why = "values that later steps have read are removed, unless storage.keep in executor.yaml is all"
+        if values and not os.path.isdir(run):  # noqa: PTH112  (as above)
+            why = "its whole run was removed"
+        raise ValueLost(f"the value of output {stored.output!r} is gone: there is no file {path} ({why})") from None
     try:
         size = os.fstat(fd).st_size
         if size != stored.size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import threading
 from pathlib import Path
 
@@ -122,5 +123,18 @@ def test_a_value_whose_file_is_gone_or_cut_is_lost(tmp_path: Path) -> None:
     with pytest.raises(ValueLost, match=r"has 10 bytes, not 1000\d+"):
         load_value(stored, tmp_path)
     (tmp_path / "stem").unlink()
-    with pytest.raises(ValueLost, match="is gone: there is no file"):
+    with pytest.raises(
+        ValueLost, match=r"is gone: there is no file .* \(values that later steps have read are removed"
+    ):
         load_value(stored, tmp_path)
+
+
+def test_a_value_of_a_run_that_was_removed_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "values"
+    folder.mkdir(parents=True)
+    stored = store_value("result", b"x" * 1_000_000, folder, "stem")
+    of_earlier_run = stored._replace(path=str(folder / "stem"))
+    shutil.rmtree(tmp_path / "run")
+    for value, where in ((stored, folder), (of_earlier_run, tmp_path)):
+        with pytest.raises(ValueLost, match=r"is gone: there is no file .*/stem \(its whole run was removed\)"):
+            load_value(value, where)
