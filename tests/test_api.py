@@ -466,6 +466,19 @@ def test_what_a_step_raised_is_raised_in_process_and_its_text_elsewhere() -> Non
     assert "in deep" in str(caught.value)
 
 
+def test_a_worker_that_died_left_no_traceback_so_the_error_says_how_to_see_where() -> None:
+    @job
+    def dying() -> None:
+        ops.exits_3()
+
+    with pytest.raises(RunFailed) as caught:
+        dying.execute()
+    assert caught.value.failures == {
+        "exits_3": "its worker process exited with code 3; to see where, run it in this process: "
+        "execute_in_process(selection='*exits_3')"
+    }
+
+
 def test_an_interrupted_run_raises_what_a_program_expects_of_ctrl_c(tmp_path: Path) -> None:
     @job
     def interrupted() -> None:

@@ -57,17 +57,17 @@ GARBAGE = (
 CONTINUED = "the workers' template process was stopped (SIGSTOP), and the run stood still; it was continued"
 
 
-def died(status: int, key: str, because: str | None = None) -> StepError:
-    """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status."""
+def died(status: int, because: str | None = None) -> StepError:
+    """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status.
+
+    How to run the step where it can be looked at is for those to say who show this: they know how the run was started.
+    """
     how = because or (CLOSED if status == CANNOT_REPORT else describe_exit(status))
     if status == 0:
         how += " before it had reported a result"
     if status == -signal.SIGKILL and because is None:
         how += " (the kernel does so when memory runs out)"
-    return StepError(
-        "worker_died",
-        f"its worker process {how}; to see where, run it here: executor run … --in-process --select '*{key}'",
-    )
+    return StepError("worker_died", f"its worker process {how}")
 
 
 def never_began(times: int, status: int) -> StepError:

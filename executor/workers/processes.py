@@ -426,7 +426,7 @@ class ProcessWorkers:
         if self._launch.begun.read(number) != begun_mark(task.attempt.step, task.attempt.number):
             self._return(task, lane, status)
             return
-        error = died(status, task.attempt.key, why) if task.stop is None else self._stopped(task)
+        error = died(status, why) if task.stop is None else self._stopped(task)
         log_from, lane.log_end = lane.log_end, log_size(f"{self._job.lanes_folder}/{lane_file(number)}")
         facts = Facts(
             self._clock.at(task.handed_at), self._clock(), cpu_s, peak, pid, number, log_from, lane.log_end, status
