@@ -100,6 +100,31 @@ def test_what_cannot_be_pickled_is_named(value: object, where: str, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+class Raises:
+    """Its own code cannot say how it is pickled."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
+    def __reduce__(self) -> object:
+        raise self.error("my own")
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
+def test_what_code_of_the_user_raises_while_it_is_pickled_is_told_as_that(
+    error: type[Exception], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueNotPicklable) as caught:
+        store_value("result", {"by value": lambda: 1, "model": [Raises(error)]}, tmp_path, "stem")
+    assert caught.value.where == "result['model'][0]"
+    assert caught.value.reason.endswith(f".Raises raised {error.__name__}: my own")
+    cause = caught.value.__cause__
+    assert type(cause) is error
+    assert (cause.__context__, cause.__cause__) == (None, None)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.where, again.raised_by_user) == ("result['model'][0]", True)
+
+
 def test_a_large_value_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueNotPicklable):
         store_value("result", ["x" * 1_000_000, threading.Lock()], tmp_path, "stem")
