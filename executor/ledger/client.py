@@ -216,10 +216,6 @@ class LedgerClient:
         """The number of the claim of a request, by which others know it; None: it is not filed yet."""
         return self._by_ticket[ticket].number
 
-    def request_of(self, ticket: int) -> Request:
-        """What was asked for with this ticket."""
-        return self._by_ticket[ticket].request
-
     @property
     def waiting(self) -> bool:
         """Whether any request is neither granted nor parked."""

@@ -159,7 +159,7 @@ class Driver:
                 self._waiting[ticket] = True
 
     def _note_filed(self, ticket: int, number: int) -> None:
-        request = self._client.request_of(ticket)
+        request = self._client._by_ticket[ticket].request
         needs = ",".join(f"{pool}:{weight}" for pool, weight in request.needs)
         self._diary.note("file", number, needs, request.priority, at=self._asked.pop(ticket))
 
