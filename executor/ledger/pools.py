@@ -65,9 +65,9 @@ def check_limit(name: str, limit: int) -> None:
 def limit_of(execute: Callable[..., Any], name: str) -> PoolLimit:
     """The limit of one pool, read now; a pool that nobody has named anywhere has the default."""
     explicit, yaml, default = execute(
-        "SELECT (SELECT explicit FROM pool WHERE name = ?1), (SELECT yaml FROM pool WHERE name = ?1), default_limit "
+        "SELECT (SELECT explicit FROM pool WHERE name = ?), (SELECT yaml FROM pool WHERE name = ?), default_limit "
         "FROM about",
-        (name,),
+        (name, name),
     ).fetchone()
     return in_force(name, explicit, yaml, default)
 
@@ -87,7 +87,7 @@ def set_explicit(execute: Callable[..., Any], name: str, limit: int | None) -> b
     if (row[0] if row else None) == limit:
         return False
     execute(
-        "INSERT INTO pool (name, explicit) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET explicit = ?2",
+        "INSERT INTO pool (name, explicit) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET explicit = excluded.explicit",
         (name, limit),
     )
     _forget_unset(execute)
@@ -100,7 +100,7 @@ def set_configured(execute: Callable[..., Any], limits: Mapping[str, int], defau
     changed = {name for name in before.keys() | limits.keys() if before.get(name) != limits.get(name)}
     for name in sorted(changed):
         execute(
-            "INSERT INTO pool (name, yaml) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET yaml = ?2",
+            "INSERT INTO pool (name, yaml) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET yaml = excluded.yaml",
             (name, limits.get(name)),
         )
     (old_default,) = execute("SELECT default_limit FROM about").fetchone()

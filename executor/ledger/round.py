@@ -111,7 +111,7 @@ class Round:
     def set_priority(self, run: str, step: str | None, priority: int) -> int:
         """Change the priority of what a run, or one step of it, waits for; how many claims that were."""
         return self._update(
-            f"priority = {priority:d}", "run = ?1 AND (?2 IS NULL OR step = ?2) AND state <> 'granted'", run, step
+            f"priority = {priority:d}", "run = ? AND (? IS NULL OR step = ?) AND state <> 'granted'", run, step, step
         )
 
     def reload_default(self) -> None:

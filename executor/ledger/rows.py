@@ -67,9 +67,9 @@ def pool_numbers(execute: Execute, name: str, default_limit: int | None) -> Pool
     """The limit of a pool and what is held of it. Where there is no limit, nothing is counted."""
     limit, held = execute(
         "SELECT slots, CASE WHEN slots IS NULL THEN 0 ELSE (SELECT coalesce(sum(weight * (SELECT count(*) FROM claim "
-        "WHERE claim.shape = need.shape AND claim.state = 'granted')), 0) FROM need WHERE pool = ?1) END "
-        "FROM (SELECT coalesce((SELECT coalesce(explicit, yaml) FROM pool WHERE name = ?1), ?2) AS slots)",
-        (name, default_limit),
+        "WHERE claim.shape = need.shape AND claim.state = 'granted')), 0) FROM need WHERE pool = ?) END "
+        "FROM (SELECT coalesce((SELECT coalesce(explicit, yaml) FROM pool WHERE name = ?), ?) AS slots)",
+        (name, name, default_limit),
     ).fetchone()
     return Pool(limit, held)
 

@@ -65,8 +65,8 @@ MUTANTS = [
         says="the held slots of claims of another shape are not counted",
         breaks="I1",
         module="rows",
-        old="AND claim.state = 'granted')), 0) FROM need WHERE pool = ?1",
-        new="AND claim.state = 'granted')), 0) FROM need WHERE pool = ?1 "
+        old="AND claim.state = 'granted')), 0) FROM need WHERE pool = ?",
+        new="AND claim.state = 'granted')), 0) FROM need WHERE pool = ? "
         "AND shape = (SELECT min(shape) FROM need AS other WHERE other.pool = need.pool)",
     ),
     Mutant(
@@ -87,8 +87,8 @@ MUTANTS = [
         says="the default limit does not count",
         breaks="I18",
         module="rows",
-        old="(name, default_limit),",
-        new="(name, None),",
+        old="(name, name, default_limit),",
+        new="(name, name, None),",
     ),
     Mutant(
         says="the configuration file beats the command",
@@ -281,8 +281,8 @@ MUTANTS = [
         says="a parked claim still holds its slots",
         breaks="I20",
         module="rows",
-        old="AND claim.state = 'granted')), 0) FROM need WHERE pool = ?1",
-        new="AND claim.state <> 'waiting')), 0) FROM need WHERE pool = ?1",
+        old="AND claim.state = 'granted')), 0) FROM need WHERE pool = ?",
+        new="AND claim.state <> 'waiting')), 0) FROM need WHERE pool = ?",
     ),
     # --- the dead
     Mutant(
