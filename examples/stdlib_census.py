@@ -11,6 +11,7 @@ import ast
 import json
 import sys
 import sysconfig
+import warnings
 from html import escape
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def count_file(path: Path) -> dict:
     module = ".".join(path.relative_to(STDLIB).with_suffix("").parts).removesuffix(".__init__")
     count = {"lines": source.count(b"\n"), "functions": 0, "classes": 0, "depth": 0, "longest": (0, "")}
     try:
-        todo = [(node, 0) for node in ast.parse(source).body]
+        with warnings.catch_warnings(action="ignore"):  # of what newer Pythons find in it
+            todo = [(node, 0) for node in ast.parse(source).body]
     except (SyntaxError, ValueError):  # the library holds files that are wrong on purpose, for its own tests
         return count | {"unparsed": 1}
     while todo:

@@ -179,8 +179,10 @@ def _raise_unless_success(result: RunResult) -> None:
     if not result.success:
         failures = {}
         for key, message in result.failures.items():
-            error = result.step(key).error
-            failures[key] = f"{message}\n{error.traceback}".rstrip() if error is not None else message
+            last = result.step(key).attempts[-1]
+            failures[key] = f"{message}\n{last.error.traceback}".rstrip() if last.error is not None else message
+            if last.exit_code is not None and last.error is not None and last.error.kind == "worker_died":
+                failures[key] += f"; to see where, run it in this process: execute_in_process(selection={f'*{key}'!r})"
         raise RunFailed(result.run_id, failures)
 
 

@@ -67,6 +67,10 @@ class RunInterrupted(ExecutorError, KeyboardInterrupt):
         return f"run {self.run_id} was interrupted; its steps were stopped"
 
 
+class WorkersUnavailable(ExecutorError):
+    """No worker process could be started, or not any more; the text says why and what to do."""
+
+
 def describe_exit(exit_code: int) -> str:
     """How a process ended, in words: ``was killed by SIGKILL`` for -9, ``exited with code 3`` for 3."""
     if exit_code < 0:
@@ -78,15 +82,16 @@ def describe_exit(exit_code: int) -> str:
     return f"exited with code {exit_code}"
 
 
-def did_you_mean(name: str, known: Iterable[str], *, quote: str = "'") -> str:
-    """``; did you mean 'x'?`` for the nearest of ``known``, or nothing where none is near."""
+def near_name(name: str, known: Iterable[str]) -> str | None:
+    """The name among ``known`` that was most likely meant, or None where none is near."""
     import difflib  # needed for a mistake only
 
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    if not near:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, quote: str = "'") -> str:
+    """``; did you mean 'x'?`` for the nearest of ``known``, or nothing where none is near."""
+    near = near_name(name, known)
+    if near is None:
         return ""
-    return f"; did you mean {near[0]!r}?" if quote == "'" else f"; did you mean {quote}{near[0]}{quote}?"
-
-
-class WorkersUnavailable(ExecutorError):
-    """No worker process could be started, or not any more; the text says why and what to do."""
+    return f"; did you mean {near!r}?" if quote == "'" else f"; did you mean {quote}{near}{quote}?"

@@ -214,6 +214,73 @@ def test_code_that_cannot_be_loaded_in_a_fresh_process_is_told_with_the_reason(t
     assert 'once.py", line 4, in <module>' in done.stderr
 
 
+DIES_WHERE_IT_IS_IMPORTED_AGAIN = """
+import os, signal, sys
+from executor import job, op
+if os.environ.setdefault('LOADED_BY', str(os.getpid())) != str(os.getpid()):
+    with open(os.path.join(os.path.dirname(__file__), 'deaths'), 'a+') as file:
+        file.seek(0)
+        deaths = len(file.read())
+        file.write('x')
+    if deaths < {deaths}:
+        os.kill(os.getpid(), signal.{how})
+@op
+def kills_its_parent():
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+@op
+def later(): return 1
+@job
+def it():
+    kills_its_parent()
+    later()
+"""
+
+
+def dies_where_it_is_imported_again(
+    folder: Path, method: str, how: str, deaths: int
+) -> subprocess.CompletedProcess[str]:
+    """A run with a template that a step kills, and ``deaths`` others that end while they import the code."""
+    (folder / "mortal.py").write_text(DIES_WHERE_IT_IS_IMPORTED_AGAIN.format(how=how, deaths=deaths))
+    config = {"execution": {"config": {"start_method": method, "max_concurrent": 1}}}
+    text = (
+        f"from mortal import it\nfrom executor import execute_job\nresult = execute_job(it, {config})\n"
+        "print(*result.failures.values(), sep='\\n')\n"
+        "print(*[event.message for event in result.events if hasattr(event, 'message')], sep='\\n')\n"
+        "print(result.step('later').success)\n"
+    )
+    return script(folder, text)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("SIGKILL", "SIGKILL (the kernel does so when memory runs out)"), ("SIGSEGV", "SIGSEGV")]
+)
+def test_a_template_that_dies_before_it_is_ready_says_how_and_nothing_was_run(
+    tmp_path: Path, how: str, said: str
+) -> None:
+    done = dies_where_it_is_imported_again(tmp_path, "forkserver", how, deaths=100)
+    assert done.returncode == 1
+    assert (
+        f"the workers' template process was killed by {said} before it was ready, while the steps' code" in done.stderr
+    )
+    assert (tmp_path / "deaths").read_text() == "x", "it is not tried again: that would end in the same way, and later"
+    assert ("Fatal Python error: Segmentation fault" in done.stderr) == (how == "SIGSEGV"), "a crash says where"
+
+
+def test_a_template_that_dies_before_it_is_ready_in_the_course_of_a_run_is_replaced(tmp_path: Path) -> None:
+    killed = "the workers' template process was killed by SIGKILL; another one is started"
+    done = dies_where_it_is_imported_again(tmp_path, "fork", "SIGKILL", deaths=1)
+    lines = done.stdout.splitlines()
+    assert lines == ["its worker process died with its template", killed, killed, "True"], done.stderr
+    (tmp_path / "deaths").unlink()
+    done = dies_where_it_is_imported_again(tmp_path, "fork", "SIGKILL", deaths=100)
+    given_up = "the workers' template process died 4 times in a row"
+    lines = done.stdout.splitlines()
+    assert lines == ["its worker process died with its template", given_up, killed, killed, killed, "False"], (
+        done.stderr
+    )
+
+
 def test_a_spawned_worker_that_cannot_load_the_code_says_why(tmp_path: Path) -> None:
     (tmp_path / "shy.py").write_text(
         "import os\nfrom executor import job, op\n"
@@ -464,6 +531,19 @@ def test_what_a_step_raised_is_raised_in_process_and_its_text_elsewhere() -> Non
     with pytest.raises(RunFailed, match="ZeroDivisionError: integer division") as caught:
         failing.execute()
     assert "in deep" in str(caught.value)
+
+
+def test_a_worker_that_died_left_no_traceback_so_the_error_says_how_to_see_where() -> None:
+    @job
+    def dying() -> None:
+        ops.exits_3()
+
+    with pytest.raises(RunFailed) as caught:
+        dying.execute()
+    assert caught.value.failures == {
+        "exits_3": "its worker process exited with code 3; to see where, run it in this process: "
+        "execute_in_process(selection='*exits_3')"
+    }
 
 
 def test_an_interrupted_run_raises_what_a_program_expects_of_ctrl_c(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from executor.authoring.assets import AssetsDefinition
+from executor.authoring.nested import flattened
 from executor.errors import DefinitionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -111,13 +112,14 @@ def asset_graph(owner: str, assets: Iterable[object], *, known: Collection[Asset
 
 
 def _flat(owner: str, assets: object) -> Iterator[AssetsDefinition]:
-    if isinstance(assets, AssetsDefinition):
-        yield assets
-    elif isinstance(assets, str) or not hasattr(assets, "__iter__"):
-        raise DefinitionError(f"{owner}: {assets!r} is not an asset; give functions decorated with @asset")
-    else:
-        for item in assets:
-            yield from _flat(owner, item)
+    def is_asset(item: object) -> bool:
+        if isinstance(item, AssetsDefinition):
+            return True
+        if isinstance(item, str) or not hasattr(item, "__iter__"):
+            raise DefinitionError(f"{owner}: {item!r} is not an asset; give functions decorated with @asset")
+        return False
+
+    return flattened(assets, is_asset)
 
 
 def _resolved_reads(

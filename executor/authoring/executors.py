@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from executor.config.check import SETTINGS, ExecutorKind, check_executor_config
 from executor.config.environment import expanded, has_reference
-from executor.config.layers import Layer, layers_of
+from executor.config.layers import Layer, layers_of, nesting_problem
 from executor.config.problems import Problems
 from executor.config.run_config import ExecutorPart, sections, unwrapped
 from executor.config.secrets import as_plain, masked, without_secrets
@@ -81,6 +81,8 @@ class ExecutorDefinition:
             )
         else:
             problems = Problems()
+            if text := nesting_problem(given):
+                raise ConfigDefinitionError([f"{self.name}.configured: its config {text}"])
             if "execution" in given:
                 part = sections(Layer(given), problems, ("configured",)).executor
                 problems.add(

@@ -117,7 +117,13 @@ def resolve(job: JobDefinition, run_config: object = None, *, part_of_job: bool 
 def check_at_definition(job: JobDefinition, body: Body | None, problems: Problems) -> None:
     """Look for mistakes in a job's own config that do not depend on the run."""
     prefix = ("config",)
-    for layer in layers_of(job.config):
+    try:
+        layers = layers_of(job.config, "it")
+    except ConfigError as error:
+        for text in error.problems:
+            problems.add(prefix, text)
+        return
+    for layer in layers:
         for _, _, text in layer.mistakes:
             problems.add(prefix, text)
         is_op = None if body is None else lambda name: named(body, name) is not None
@@ -318,19 +324,27 @@ def named(body: Body, name: str) -> tuple[str, Any] | None:
     The key of a graph is what stands before the dot in its steps'. Inner ops may be named with dots, and assets with
     ``__`` for a slash, as in Dagster.
     """
-    if isinstance(body, AssetGraph):
-        by_text: Mapping[str, Made] = body.made  # type: ignore[assignment]  # an asset's key is text, and equal to it
-        made = by_text.get(name) or by_text.get(name.replace("__", "/"))
-        assets = [body.assets[made.position]] if made is not None else body.assets
-        for asset in assets:
-            if made is not None or name == asset.step_key:  # a step that makes several assets has a name of its own
-                return str(asset.step_key), asset.node
-    elif name in body.nodes:
-        return name, body.nodes[name].definition
-    first, dot, rest = name.partition(".")
-    if dot and (outer := named(body, first)) is not None and not isinstance(outer[1], OpDefinition):
-        inner = named(outer[1], rest)
-        return None if inner is None else (f"{outer[0]}.{inner[0]}", inner[1])
+    keys: list[str] = []
+    while (found := _directly_named(body, name)) is None:
+        first, dot, name = name.partition(".")
+        outer = _directly_named(body, first) if dot else None
+        if outer is None or isinstance(outer[1], OpDefinition):
+            return None
+        keys.append(outer[0])
+        body = outer[1]
+    return ".".join([*keys, found[0]]), found[1]
+
+
+def _directly_named(body: Body, name: str) -> tuple[str, Any] | None:
+    """The same of what lies in the body itself, not in a graph in it."""
+    if not isinstance(body, AssetGraph):
+        return (name, body.nodes[name].definition) if name in body.nodes else None
+    by_text: Mapping[str, Made] = body.made  # type: ignore[assignment]  # an asset's key is text, and equal to it
+    made = by_text.get(name) or by_text.get(name.replace("__", "/"))
+    assets = [body.assets[made.position]] if made is not None else body.assets
+    for asset in assets:
+        if made is not None or name == asset.step_key:  # a step that makes several assets has a name of its own
+            return str(asset.step_key), asset.node
     return None
 
 

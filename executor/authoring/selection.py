@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from executor.authoring.nested import flattened
 from executor.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: What a selection may be: text, a definition, or a list of them.
 Selection = Any
@@ -38,7 +39,7 @@ def selected(
         UsageError: a name is unknown, a clause cannot be read, or nothing is selected.
     """
     chosen: set[int] = set()
-    for item in _flat(selection):
+    for item in flattened(selection, _is_item):
         found = None if isinstance(item, str) else find(item)
         if found is not None:
             chosen.update(found)
@@ -68,15 +69,11 @@ def selected(
 
 def objects_in(selection: Selection) -> list[object]:
     """The objects in a selection, without the text."""
-    return [item for item in _flat(selection) if not isinstance(item, str)]
+    return [item for item in flattened(selection, _is_item) if not isinstance(item, str)]
 
 
-def _flat(selection: Selection) -> Iterator[Any]:
-    if isinstance(selection, str) or hasattr(selection, "selection_names") or not hasattr(selection, "__iter__"):
-        yield selection
-    else:
-        for item in selection:
-            yield from _flat(item)
+def _is_item(item: object) -> bool:
+    return isinstance(item, str) or hasattr(item, "selection_names") or not hasattr(item, "__iter__")
 
 
 def _clauses(item: object, what: str) -> list[str]:

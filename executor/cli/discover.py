@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from executor.cli.load import meant_instead
 from executor.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _place(folder: Path, said: dict[str, Any]) -> Place:
         return Place(folder=folder, module=found["module"], job=found.get("job"))
     file = folder / found.get("file", DEFINITIONS)
     if not file.is_file():
-        raise UsageError(f"{where}: there is no file {file}")
+        raise UsageError(f"{where}: there is no file {file}{meant_instead(file)}")
     return Place(folder=folder, file=file, job=found.get("job"))
 
 

@@ -11,13 +11,13 @@ from executor.authoring.asset_graph import asset_graph
 from executor.authoring.assets import AssetsDefinition
 from executor.authoring.collection import Definitions, LazyDefinitions
 from executor.authoring.jobs import AssetJobDefinition, JobDefinition, job_of_assets
+from executor.authoring.nested import flattened
 from executor.cli.discover import Place, discover
 from executor.cli.load import load_file, load_module, users_code
 from executor.errors import UsageError, did_you_mean
 from executor.runs.report import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from executor.authoring.executors import ExecutorDefinition
@@ -62,7 +62,7 @@ def _find_in(module: ModuleType, words: tuple[str, ...], shown: str, default: st
     collections: list[Definitions] = []
     bare_jobs: list[JobDefinition] = []
     bare_assets: list[AssetsDefinition] = []
-    for item in _flat(list(vars(module).values())):
+    for item in flattened(list(vars(module).values()), lambda item: type(item) not in (list, tuple)):
         if isinstance(item, LazyDefinitions):
             collections.append(item())
         elif isinstance(item, Definitions):
@@ -87,14 +87,6 @@ def _find_in(module: ModuleType, words: tuple[str, ...], shown: str, default: st
     return Found(
         words=words, shown=shown, name=name, jobs=jobs, assets=tuple(assets), executor=executor_def, job=default
     )
-
-
-def _flat(items: list[object] | tuple[object, ...]) -> Iterator[object]:
-    for item in items:
-        if type(item) in (list, tuple):
-            yield from _flat(item)  # type: ignore[arg-type]  # mypy does not narrow by `type(...) in`
-        else:
-            yield item
 
 
 def _distinct(items: list[T]) -> list[T]:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 NARROW = 72
 BAR_LEAST, BAR_MOST = 8, 40
 
-# Lines that are always there; the rest of the screen is for what runs and what waits.
-HEAD_LINES = 2
+# Steps that are named of those that are held back, and of those that are tried again: the rest is for what runs.
 HELD_MOST = 4
 RETRYING_MOST = 2
 

@@ -25,7 +25,6 @@ from executor.scheduler.events import (
     StepSucceeded,
 )
 from executor.scheduler.states import StepState
-from executor.workers import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,21 +242,23 @@ class LiveView:
 
 def _stands_still(pid: int) -> bool:
     """Whether a process is stopped (Ctrl-Z)."""
-    found = process.stat_of(pid)
-    return found is not None and found[0] in (b"T", b"t")
+    import psutil  # by those who look alone: neither a driver nor a worker pays for it
+
+    with suppress(psutil.Error, OSError):
+        return psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+    return False
 
 
 def _memory(frame: Frame) -> dict[int, int]:
     """Resident bytes of the running steps that are shown, by pid; those that are gone already are left out."""
+    import psutil  # as above
+
     found = {}
     for step in frame.running:
         if step.pid:
-            with suppress(OSError, ValueError, IndexError), open(f"/proc/{step.pid}/statm", "rb") as file:
-                found[step.pid] = int(file.read().split()[1]) * PAGE_BYTES
+            with suppress(psutil.Error, OSError):
+                found[step.pid] = psutil.Process(step.pid).memory_info().rss
     return found
-
-
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:

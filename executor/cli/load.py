@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.errors import DefinitionError, ExecutorError, UsageError, did_you_mean
+from executor.errors import DefinitionError, ExecutorError, UsageError, near_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def load_file(name: str) -> ModuleType:
     """
     path = Path(name)
     if not path.is_file():
-        raise UsageError(f"there is no file {name!r}{_near_files(path)}")
+        raise UsageError(f"there is no file {name!r}{meant_instead(path)}")
     path = path.resolve()
     stem = path.stem
     if path.suffix != ".py" or "." in stem:
@@ -162,12 +162,29 @@ def _is_other(path: Path) -> bool:
     return path.exists() and path.resolve() != PACKAGE
 
 
-def _near_files(path: Path) -> str:
+def meant_instead(path: Path) -> str:
+    """What to add where there is no file at ``path``: ``; did you mean 'jobs/daily.py'?``, or that modules take -m."""
+    near = _near_file(path)
+    if near is not None:
+        return f"; did you mean {str(near)!r}?"
+    return "" if path.suffix else "; a module is given with -m"
+
+
+def _near_file(path: Path) -> Path | None:
+    """The Python file that a mistyped path most likely means: of each part of it the nearest name that is there."""
+    folder = Path(path.anchor)
+    parts = path.relative_to(path.anchor).parts
     try:
-        names = [found.name for found in path.parent.iterdir() if found.suffix == ".py"]
+        for part in parts[:-1]:
+            if not (folder / part).is_dir():
+                near = near_name(part, [found.name for found in folder.iterdir() if found.is_dir()])
+                if near is None:
+                    return None
+                part = near  # noqa: PLW2901
+            folder /= part
+        # without their common ending, which would make any two short names look alike
+        names = [found.stem for found in folder.iterdir() if found.suffix == ".py"]
     except OSError:
-        return ""
-    near = did_you_mean(path.name, names)
-    if near or path.suffix:
-        return near
-    return "; a module is given with -m"
+        return None
+    stem = near_name(path.name.removesuffix(".py"), names)
+    return None if stem is None else folder / f"{stem}.py"

@@ -28,18 +28,6 @@ Fields = dict[str, Any]
 PER_UNIQUE_VALUE = ("applyLimitPerUniqueValue", "apply_limit_per_unique_value")
 
 
-def executor_settings(config: Mapping[str, Any] | None, kind: ExecutorKind = "multiprocess") -> ExecutorSettings:
-    """The settings that an executor's own config (``{"max_concurrent": 4}``) stands for.
-
-    Raises:
-        ConfigError: it has mistakes; ``problems`` has one sentence for each.
-    """
-    problems = Problems()
-    fields = check_executor_config(config, (), kind, problems)
-    problems.raise_if_any()
-    return ExecutorSettings(**{"in_process": kind == "in_process", **fields})
-
-
 def settings_config(settings: ExecutorSettings) -> dict[str, Any]:
     """The config that these settings stand for: the other way round, every key written out."""
     if settings.in_process:

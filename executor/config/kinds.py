@@ -314,7 +314,6 @@ class Shape:
     keys: Mapping[str, Key]
     make: Callable[..., Any] | None = None  #: None: it stays a dict
     name: str = "a dict"
-    keyword_only: bool = True
 
     @property
     def words(self) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Levels of a config; no setting stands nearly so deep. What is written in code may even hold itself.
+MOST_DEPTH = 64
+
 #: Where something stands in a config: the keys and positions that lead to it.
 Path = tuple["str | int", ...]
 
@@ -107,13 +110,40 @@ class LayeredConfig(dict[str, Any]):
 
 
 def layers_of(run_config: object, label: str = "run config") -> tuple[Layer, ...]:
-    """The layers of what was given as a run config, the strongest last."""
+    """The layers of what was given as a run config, the strongest last.
+
+    Raises:
+        ConfigError: it is nested deeper than any config, or holds itself.
+    """
     if run_config is None:
         return ()
     if isinstance(run_config, LayeredConfig):
         return run_config.layers
     to_dict = getattr(run_config, "to_config_dict", None)  # a RunConfig
-    return (Layer(run_config if to_dict is None else to_dict(), label),)
+    data = run_config if to_dict is None else to_dict()
+    if text := nesting_problem(data):
+        raise ConfigError([f"{label} {text}"])
+    return (Layer(data, label),)
+
+
+def nesting_problem(data: object) -> str:
+    """What to say of a config that is nested deeper than any can be, or holds itself; empty for all others."""
+    level = [data]
+    for _ in range(MOST_DEPTH + 1):
+        inner = [item for outer in level for item in _inside(outer)]
+        level = list({id(item): item for item in inner}.values())  # what stands there many times is looked at once
+    if not level:
+        return ""
+    return (
+        f"is nested more than {MOST_DEPTH} levels deep, or holds itself; no setting stands there (an op in many graphs "
+        "is named with dots: {'ops': {'outer.inner.load': ...}})"
+    )
+
+
+def _inside(data: object) -> Iterable[object]:
+    if isinstance(data, Mapping):
+        return data.values()
+    return data if isinstance(data, list | tuple) else ()
 
 
 def merged(configs: Iterable[Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from executor.config.yaml_file import MOST_ALIASED, MOST_DEPTH
+from executor.config.layers import MOST_DEPTH
+from executor.config.yaml_file import MOST_ALIASED
 
 
 class TooMuch(Exception):

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 20
 # Values that aliases may add. A few lines of aliases of aliases can stand for more values than any memory holds.
 MOST_ALIASED = 10_000
-# No setting stands nearly so deep.
-MOST_DEPTH = 64
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 

@@ -1,4 +1,4 @@
-"""Looks at everything that limits of pools rest on (home folder, settings, ledger, …), and at the index of runs."""
+"""Looks at all that limits of pools rest on (home folder, settings, ledger, …), at the machine, the index of runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from executor import __version__
 from executor.config.instance_file import read_instance_settings
+from executor.config.machine import usable_cpus, usable_memory
 from executor.database.place import file_system_of, is_remote
 from executor.database.sqlite import sqlite_version
 from executor.errors import ConfigError, ExecutorError, UnmetRequirement
@@ -20,6 +21,7 @@ from executor.ledger.views import LedgerView
 from executor.ledger.watch import CloseWatch
 from executor.runs.home import open_home
 from executor.runs.index import INDEX_FILE, index_problems, rebuild
+from executor.runs.report import memory_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 # Whoever waits takes back what a dead run held within milliseconds, and looks for it once a second in any case. So what
 # is still wrong after this long is not on its way to be mended.
 SECOND_LOOK_S = 2.5
+
+# The values of a few runs may take so much.
+LITTLE_ROOM_BYTES = 256 << 20
 
 
 def examine(home: Path | None = None, *, repair: bool = False) -> Iterator[Finding]:
@@ -48,6 +53,7 @@ def examine(home: Path | None = None, *, repair: bool = False) -> Iterator[Findi
     kind = file_system_of(path)
     remote = is_remote(kind)
     yield _place(kind, remote=remote)
+    yield _machine(path)
     yield _notices()
     yield from _settings(path)
     if not remote:
@@ -83,6 +89,27 @@ def _place(kind: str, *, remote: bool) -> Finding:
             fix="set EXECUTOR_HOME to a folder on a local disk of this machine, such as one in /var/tmp",
         )
     return Finding(name="file system", level="ok", text=f"{kind or 'of a kind that cannot be known'}, of this machine")
+
+
+def _machine(home: Path) -> Finding:
+    """What there is for runs: CPUs, memory, and room for their values and histories."""
+    import psutil  # it takes longer to load than the rest of this module
+
+    cpus, usable, load = psutil.cpu_count() or 1, usable_cpus(), psutil.getloadavg()[0]
+    memory, bound = psutil.virtual_memory(), usable_memory()
+    room = psutil.disk_usage(str(home)).free
+    said = [
+        f"{cpus} CPU{'s' if cpus > 1 else ''}" + (f", of which runs may use {usable}" if usable < cpus else ""),
+        f"load {load:.1f}",
+        f"{memory_text(memory.available)} of {memory_text(memory.total)} of memory available"
+        + (f", of which runs may use {memory_text(bound)} (cgroup)" if bound < memory.total else ""),
+        f"{memory_text(room)} of room in the home folder",
+    ]
+    text = "; ".join(said)
+    if room >= LITTLE_ROOM_BYTES:
+        return Finding(name="machine", level="ok", text=text)
+    fix = "executor runs prune, or set EXECUTOR_HOME to a folder on another disk"
+    return Finding(name="machine", level="note", text=f"{text}, which is little: a run ends when it is full", fix=fix)
 
 
 def _notices() -> Finding:

@@ -20,16 +20,22 @@ from executor.scheduler.outcomes import StoredValue
 #: Bytes up to which a value travels inside the message and is kept in the run's history. One pipe buffer.
 INLINE_BYTES = 64 * 1024
 
+# What is raised in one of these files is said by pickle; elsewhere by code that pickle has called.
+PICKLERS = (__file__, "/cloudpickle/cloudpickle.py", "/copyreg.py", "/pickle.py")
+
 # A smaller buffer goes into the pickle: to copy a page is cheaper than to keep account of it.
 OUT_OF_BAND_BYTES = 4096
 
 
 class ValueNotPicklable(ExecutorError):
-    """A value cannot be sent to another process; ``where`` says which part of it."""
+    """A value cannot be sent to another process; ``where`` says which part of it.
 
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(where, reason)
-        self.where, self.reason = where, reason
+    ``raised_by_user``: not pickle refused it, but code of its class raised (``__reduce__``, say): the error's cause.
+    """
+
+    def __init__(self, where: str, reason: str, raised_by_user: bool = False) -> None:
+        super().__init__(where, reason, raised_by_user)
+        self.where, self.reason, self.raised_by_user = where, reason, raised_by_user
 
     def __str__(self) -> str:
         return f"{self.where} cannot be pickled: {self.reason}"
@@ -58,18 +64,10 @@ def store_value(
     """
     spill = _Spill(folder, stem, storage)
     try:
-        try:
-            pickle.Pickler(spill, protocol=5, buffer_callback=spill.take).dump(value)
-        except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
-            spill.discard()
-            import cloudpickle  # lambdas, and classes of a script's own __main__
-
-            try:
-                cloudpickle.CloudPickler(spill, protocol=5, buffer_callback=spill.take).dump(value)
-            except _NoRoom:
-                raise
-            except Exception:  # noqa: BLE001  (a reducer of the user's may raise anything)
-                raise ValueNotPicklable(*find_unpicklable(value, output, error)) from error
+        refused = _pickle_into(spill, value)
+        if refused is not None:
+            part, where, reason = find_unpicklable(value, output, refused)
+            raise _not_picklable(part, where, reason) from reason
         return spill.finish(output)
     except _NoRoom as error:
         spill.discard()
@@ -77,6 +75,25 @@ def store_value(
     except BaseException:
         spill.discard()
         raise
+
+
+def _pickle_into(spill: _Spill, value: object) -> Exception | None:
+    """Write the pickle of ``value``. Gives what was raised where none can be made."""
+    try:
+        try:
+            pickle.Pickler(spill, protocol=5, buffer_callback=spill.take).dump(value)
+        except (pickle.PicklingError, AttributeError, TypeError, RecursionError):
+            spill.discard()
+        else:
+            return None
+        import cloudpickle  # lambdas, and classes of a script's own __main__
+
+        cloudpickle.CloudPickler(spill, protocol=5, buffer_callback=spill.take).dump(value)
+    except _NoRoom:
+        raise
+    except Exception as error:  # noqa: BLE001  (a reducer of the user's may raise anything)
+        return error
+    return None
 
 
 def load_value(stored: StoredValue, folder: str | os.PathLike[str], *, copy: bool = False) -> Any:
@@ -94,10 +111,11 @@ def load_value(stored: StoredValue, folder: str | os.PathLike[str], *, copy: boo
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ValueLost(
-            f"the value of output {stored.output!r} is gone: there is no file {path} (values that later steps have "
-            "read are removed, unless storage.keep in executor.yaml is all)"
-        ) from None
+        run, values, _ = path.rpartition("/values/")  # perhaps of an earlier run, which this one goes on from
+        why = "values that later steps have read are removed, unless storage.keep in executor.yaml is all"
+        if values and not os.path.isdir(run):  # noqa: PTH112  (as above)
+            why = "its whole run was removed"
+        raise ValueLost(f"the value of output {stored.output!r} is gone: there is no file {path} ({why})") from None
     try:
         size = os.fstat(fd).st_size
         if size != stored.size:
@@ -234,16 +252,33 @@ def _why_not_stored(output: str, folder: str | os.PathLike[str], storage: Storag
     return f"the value of output {output!r} could not be written to {place}: {reason.strerror or reason}{hint}"
 
 
-def find_unpicklable(value: object, where: str, error: BaseException, depth: int = 4) -> tuple[str, str]:
-    """Which part of ``value`` cannot be pickled, as a path such as ``result['model'].lock``, and why."""
+def find_unpicklable(value: object, where: str, error: Exception, depth: int = 4) -> tuple[object, str, Exception]:
+    """Which part of ``value`` cannot be pickled, as a path such as ``result['model'].lock``, and what was raised."""
+    for name, part in _parts_of(value) if depth else ():
+        refused = _refusal_of(part)
+        if refused is not None:
+            return find_unpicklable(part, where + name, refused, depth - 1)
+    return value, where, error
+
+
+def _refusal_of(part: object) -> Exception | None:
     import cloudpickle
 
-    for name, part in _parts_of(value) if depth else ():
-        try:
-            cloudpickle.dumps(part)
-        except Exception as reason:  # noqa: BLE001  (a reducer of the user's may raise anything)
-            return find_unpicklable(part, where + name, reason, depth - 1)
-    return where, f"{type(value).__module__}.{type(value).__qualname__}: {error}"
+    try:
+        cloudpickle.dumps(part)
+    except Exception as error:  # noqa: BLE001  (as above)
+        return error
+    return None
+
+
+def _not_picklable(part: object, where: str, error: Exception) -> ValueNotPicklable:
+    kind = f"{type(part).__module__}.{type(part).__qualname__}"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_code.co_filename.endswith(PICKLERS):
+        return ValueNotPicklable(where, f"{kind}: {error}")
+    return ValueNotPicklable(where, f"{kind} raised {type(error).__qualname__}: {error}", raised_by_user=True)
 
 
 def _parts_of(value: object) -> list[tuple[str, object]]:

@@ -58,6 +58,40 @@ class Around:
     assets: Mapping[str, AssetKey] = field(default_factory=dict)  #: its outputs that are the value of an asset
 
 
+class _Level:
+    """A graph whose steps are being made, inside those around it."""
+
+    __slots__ = ("around", "graph", "name", "nodes", "scope")
+
+    def __init__(self, graph: GraphDefinition, around: Around, name: str = "") -> None:
+        self.graph, self.around = graph, around
+        self.name = name  #: of the node that it is in the graph around it
+        self.nodes = iter(graph.nodes.values())  #: that have no steps yet
+        self.scope: dict[tuple[str, str], Found] = {}  #: sources of the outputs of those that have, by node and output
+
+    def inputs_of(self, node: Node) -> dict[str, Found]:
+        """The sources of the inputs of a node, as far as they are connected."""
+        inputs: dict[str, Found] = {}
+        for name, wire in node.wires.items():
+            found = _found(f"{self.around.prefix}{node.name}", name, wire, self.scope, self.around.inputs)
+            if found is not None:
+                inputs[name] = found
+        return inputs
+
+    def assets_of(self, node: Node) -> dict[str, AssetKey]:
+        """The outputs of a node that are the value of an asset."""
+        handles = self.graph.outputs
+        return {
+            handles[output].output: key
+            for output, key in self.around.assets.items()
+            if handles[output].node == node.name
+        }
+
+    def outputs(self) -> dict[str, Found]:
+        """The sources of the outputs of the graph, once all of its nodes have steps."""
+        return {output: self.scope[handle.node, handle.output] for output, handle in self.graph.outputs.items()}
+
+
 class _Steps:
     """The steps made so far. Nodes come after what they read, so each finds its sources already there."""
 
@@ -67,40 +101,41 @@ class _Steps:
         self._outputs: dict[int, tuple[StepOutput, ...]] = {}
 
     def add_graph(self, graph: GraphDefinition, around: Around) -> dict[str, Found]:
-        """Add the steps of ``graph``; gives the sources of its outputs."""
-        scope: dict[tuple[str, str], Found] = {}
-        for name, node in graph.nodes.items():
-            inputs: dict[str, Found] = {}
-            for input_name, wire in node.wires.items():
-                found = _found(f"{around.prefix}{name}", input_name, wire, scope, around.inputs)
-                if found is not None:
-                    inputs[input_name] = found
-            assets = {}
-            for output, key in around.assets.items():
-                if graph.outputs[output].node == name:
-                    assets[graph.outputs[output].output] = key
-            if isinstance(node.definition, OpDefinition):
-                index = self.add_op(
-                    node.definition,
-                    f"{around.prefix}{name}",
-                    _step_inputs(node.definition, inputs),
-                    around=around,
-                    node=node,
-                    assets=assets,
-                )
-                for output in node.definition.outs:
-                    scope[name, output] = ((Source(index, output),), False)
-            else:
-                inner = Around(
-                    prefix=f"{around.prefix}{name}.",
+        """Add the steps of ``graph``, and of the graphs in it however deep; gives the sources of its outputs."""
+        levels = [_Level(graph, around)]
+        while True:
+            level = levels[-1]
+            inner = self._add_nodes(level)
+            if inner is not None:
+                levels.append(inner)
+                continue
+            levels.pop()
+            if not levels:
+                return level.outputs()
+            for output, found in level.outputs().items():
+                levels[-1].scope[level.name, output] = found
+
+    def _add_nodes(self, level: _Level) -> _Level | None:
+        """Add the steps of the nodes that have none, up to the first that is a graph; that one, None at the end."""
+        around = level.around
+        for node in level.nodes:
+            inputs, assets = level.inputs_of(node), level.assets_of(node)
+            key = f"{around.prefix}{node.name}"
+            if not isinstance(node.definition, OpDefinition):
+                inside = Around(
+                    prefix=f"{key}.",
                     inputs=inputs,
                     tags={**around.tags, **node.tags},
                     retry=node.retry_policy or around.retry,
                     assets=assets,
                 )
-                for output, found in self.add_graph(node.definition, inner).items():
-                    scope[name, output] = found
-        return {output: scope[handle.node, handle.output] for output, handle in graph.outputs.items()}
+                return _Level(node.definition, inside, node.name)
+            index = self.add_op(
+                node.definition, key, _step_inputs(node.definition, inputs), around=around, node=node, assets=assets
+            )
+            for output in node.definition.outs:
+                level.scope[node.name, output] = ((Source(index, output),), False)
+        return None
 
     def add_assets(self, graph: AssetGraph) -> None:
         """Add the steps that make these assets."""

@@ -12,7 +12,6 @@ from executor.config.environment import is_reference
 from executor.config.layers import Layer, LayeredConfig, merged
 from executor.config.secrets import MASK, as_plain, masked
 from executor.errors import UsageError
-from executor.scheduler.outcomes import StoredValue
 from executor.workers.job import ONE
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ def config_inputs(plan: Plan, config: ResolvedConfig) -> dict[int, InputValue]:
         index = plan.index_of.get(key)
         if index is not None:
             pickled = pickle.dumps(as_plain(data), 5)
-            stored = StoredValue(CONFIG_INPUT, pickled, None, len(pickled))
-            inputs[index] = (CONFIG_INPUT, (tuple(stored),), ONE)  # type: ignore[assignment]  # its fields, plain
+            inputs[index] = (CONFIG_INPUT, ((CONFIG_INPUT, pickled, None, len(pickled), ""),), ONE)
     return inputs
 
 

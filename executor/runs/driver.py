@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from executor.scheduler.events import Event, Told
     from executor.scheduler.scheduler import Scheduler
     from executor.workers.clock import RunClock
-    from executor.workers.interface import InputValue, PlainValue, Report, Workers
+    from executor.workers.interface import InputValue, MadeValue, Report, Workers
     from executor.workers.selector import Selector
 
 
@@ -82,7 +82,7 @@ class Driver:
         self._unseen: list[tuple[Event, float]] = []  #: written, and not yet shown
         self._flush_at: float | None = None
         #: step index -> its outputs, until every step that reads them is done
-        self._values: dict[int, dict[str, PlainValue]] = {}
+        self._values: dict[int, dict[str, MadeValue]] = {}
         self._readers = [len(below) for below in plan.downstream]
         self._stops = 0  #: signals that asked to stop
         self._give_up_at: float | None = None
@@ -349,7 +349,7 @@ class Driver:
         """
         index = self._plan.index_of[event.key]
         if self._readers[index]:
-            self._values[index] = {value[0]: tuple(value) for value in event.outputs}  # type: ignore[misc]  # four items each
+            self._values[index] = {value[0]: (*value, event.key) for value in event.outputs}
         if event.__class__ is StepSucceeded:
             self._files.made(index, event.outputs)
         self._has_read(index)

@@ -156,6 +156,19 @@ class RunFolder:
                         total += file.stat(follow_symlinks=False).st_blocks * 512
         return total
 
+    def refuse_gone(self) -> None:
+        """Nothing, as long as the folder is there.
+
+        Raises:
+            UsageError: the run was removed.
+        """
+        if not self.path.is_dir():
+            raise UsageError(
+                f"run {self.run_id} was removed: there is no folder {self.path} any more, and its events, output and "
+                "values were in it. Old runs are removed by executor runs prune and when a run ends; to keep more of "
+                "them, set retention.runs in executor.yaml"
+            )
+
     def is_alive(self) -> bool:
         """Whether the run's driver lives."""
         try:

@@ -30,12 +30,13 @@ def read_plan(folder: RunFolder) -> Plan:
     """The plan of a run, as it was written down when the run began; its steps carry no functions.
 
     Raises:
-        UsageError: the run has no plan: its driver was killed before it began.
+        UsageError: the run has no plan: its driver was killed before it began, or it was removed.
     """
     try:
         with open(folder.plan, encoding="utf-8") as file:
             return plan_from_record(json.load(file))
     except FileNotFoundError:
+        folder.refuse_gone()
         raise UsageError(f"run {folder.run_id} has no plan: its driver died before it began") from None
 
 

@@ -27,7 +27,10 @@ RunStatus = Literal["running", "succeeded", "failed", "cancelled", "interrupted"
 
 
 class RunResult:
-    """How a run went. ``success``, ``status`` and ``run_id`` are known at once; all else is read on first need."""
+    """How a run went. ``success``, ``status`` and ``run_id`` are known at once; all else is read on first need.
+
+    What is read raises ``UsageError`` where the run's folder was removed meanwhile.
+    """
 
     def __init__(
         self, folder: RunFolder, status: RunStatus, *, interrupted: bool = False, plan: Plan | None = None
@@ -88,7 +91,11 @@ class RunResult:
         if self._timeline is None:
             from executor.runs.history import read_history
 
-            self._timeline = list(read_history(self.folder.events))
+            try:
+                self._timeline = list(read_history(self.folder.events))
+            except FileNotFoundError:
+                self.folder.refuse_gone()
+                raise UsageError(f"run {self.run_id} has no events: there is no file {self.folder.events}") from None
         return self._timeline
 
     @property
@@ -153,10 +160,11 @@ class RunResult:
         """The value of an output of an op or asset, loaded into this process; ``graph.op`` for one inside a graph.
 
         Raises:
-            UsageError: there is no such step or output, or the step did not succeed; the text says what it did.
+            UsageError: there is no such step or output, the step did not succeed, or the run was removed; the text
+                says which.
             ValueLost: the file of the value is not there any more.
         """
-        from executor.outputs.values import load_value
+        from executor.outputs.values import ValueLost, load_value
 
         step = self.steps.get(name)
         if step is None:
@@ -177,7 +185,11 @@ class RunResult:
                 f"step {name!r} has no output {output_name!r}{did_you_mean(output_name, declared)} "
                 f"(it has: {', '.join(declared) or 'none'})"
             )
-        return load_value(stored[output_name], self.folder.values)
+        try:
+            return load_value(stored[output_name], self.folder.values)
+        except ValueLost:
+            self.folder.refuse_gone()
+            raise
 
     def asset_value(self, key: object) -> Any:
         """The value of an asset that this run made: by its key (``"a/b"`` or ``["a", "b"]``) or the asset itself.
@@ -214,13 +226,14 @@ def read_result(folder: RunFolder) -> RunResult:
     """The result of a run that this or another process made; ``running`` where it has no end yet.
 
     Raises:
-        UsageError: it has no history: its driver was killed before it began.
+        UsageError: it has no history: its driver was killed before it began, or it was removed.
     """
     from executor.runs.history import read_last
 
     try:
         last = read_last(folder.events)
     except FileNotFoundError:
+        folder.refuse_gone()
         last = None
     if last is None:
         raise UsageError(f"run {folder.run_id} has no events: its driver died before it began")

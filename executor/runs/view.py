@@ -49,7 +49,6 @@ class RunningStep(NamedTuple):
     key: str
     attempt: int
     pid: int  #: 0: not known
-    since_s: float  #: time of the run
     took_s: float
     usual_s: float | None  #: what steps like it took on average; None: none has ended
     slow: bool
@@ -266,7 +265,7 @@ class RunView:
             shown = slow if is_slow else others
             if len(shown) < rows:
                 usual = self._remaining.usual_s(each.index)
-                shown.append(RunningStep(key, each.attempt, each.pid, each.since, took, usual, is_slow, each.stopping))
+                shown.append(RunningStep(key, each.attempt, each.pid, took, usual, is_slow, each.stopping))
         return tuple([*slow, *others][:rows])
 
     def _held(self, ready: int) -> list[Held]:

@@ -57,20 +57,25 @@ GARBAGE = (
 CONTINUED = "the workers' template process was stopped (SIGSTOP), and the run stood still; it was continued"
 
 
-def died(status: int, key: str, because: str | None = None) -> StepError:
-    """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status."""
-    how = because or (CLOSED if status == CANNOT_REPORT else describe_exit(status))
+def died(status: int, because: str | None = None) -> StepError:
+    """The failure of an attempt whose process ended before it reported; ``because`` in place of the exit status.
+
+    How to run the step where it can be looked at is for those to say who show this: they know how the run was started.
+    """
+    how = because or (CLOSED if status == CANNOT_REPORT else _ended(status))
     if status == 0:
         how += " before it had reported a result"
-    if status == -signal.SIGKILL and because is None:
-        how += " (the kernel does so when memory runs out)"
-    return StepError(
-        "worker_died",
-        f"its worker process {how}; to see where, run it here: executor run … --in-process --select '*{key}'",
-    )
+    return StepError("worker_died", f"its worker process {how}")
 
 
-def never_began(times: int, status: int) -> StepError:
+def _ended(status: int) -> str:
+    text = describe_exit(status)
+    return f"{text} (the kernel does so when memory runs out)" if status == -signal.SIGKILL else text
+
+
+def never_began(times: int, status: int, start_method: str) -> StepError:
     """The failure of an attempt that no worker lived long enough to begin."""
-    text = f"{times} worker processes in a row ended before they began it; the last one {describe_exit(status)}"
+    text = f"{times} worker processes in a row ended before they began it; the last one {_ended(status)}"
+    if start_method == "spawn":  # where each worker imports it
+        text += ", perhaps while it imported the steps' code; import that by itself to see"
     return StepError("worker_died", text, allow_retries=False)

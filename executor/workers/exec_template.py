@@ -5,6 +5,7 @@ It loads the user's code and forks workers from it; or, for ``spawn``, loads not
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -154,6 +155,7 @@ def exec_main() -> NoReturn:
 
         SpawnTemplate(control, begun, memory=memory, command=load["spawn"]).run()
     os.close(memory)
+    faulthandler.enable()  # code that crashes the interpreter when it is imported says where
     try:
         ops = load_ops(load)
     except BaseException as error:  # noqa: BLE001  (importing runs user code, which may raise anything)

@@ -21,6 +21,9 @@ class StepInterrupted(BaseException):
     """
 
 
+# It calls the reducers of the user's classes.
+CLOUDPICKLE = f"{os.sep}cloudpickle{os.sep}cloudpickle.py"
+
 # What is kept of a message, and of a traceback: more than anybody reads, less than what would choke a history.
 MESSAGE_CHARS = 4_000
 TRACEBACK_CHARS = 100_000
@@ -59,7 +62,9 @@ def traceback_text(error: BaseException) -> str:
         shown = traceback.TracebackException.from_exception(error)
         package = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120  (compared as text)
         loop = os.path.dirname(os.__file__) + f"{os.sep}asyncio{os.sep}"  # noqa: PTH120  (of an ``async`` step)
-        while len(shown.stack) > 1 and shown.stack[0].filename.startswith((package, loop)):
+        while len(shown.stack) > 1 and (
+            shown.stack[0].filename.startswith((package, loop)) or shown.stack[0].filename.endswith(CLOUDPICKLE)
+        ):
             del shown.stack[0]
         return _shortened("".join(shown.format()), TRACEBACK_CHARS)
     except BaseException as failure:  # noqa: BLE001  (an exception whose own parts raise)

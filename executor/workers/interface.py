@@ -19,8 +19,11 @@ StopReason = Literal["timed_out", "cancelled"]
 #: A ``StoredValue`` as a plain tuple, which crosses a pipe as it is: output, data, path, size.
 PlainValue = tuple[str, bytes | None, str | None, int]
 
+#: The same with the key of the step that made it, for messages; empty where no step did.
+MadeValue = tuple[str, bytes | None, str | None, int, str]
+
 #: What fills one input: its name, the values, and how it gets them: one of the three of ``job.py``.
-InputValue = tuple[str, tuple[PlainValue, ...], int]
+InputValue = tuple[str, tuple[MadeValue, ...], int]
 
 
 class Attempt(NamedTuple):

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from executor.errors import WorkersUnavailable
+from executor.errors import WorkersUnavailable, describe_exit
 from executor.workers import hygiene, process
 from executor.workers.child import BEGUN_BYTES
 from executor.workers.sockets import ControlSocket, control_pair
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 # A fork copies page tables: half a millisecond for a small process, tens of milliseconds for one of 500 MB.
 FORK_UP_TO_BYTES = 150 * 1024 * 1024
 
+# A template kills and reaps its workers in milliseconds; one that takes longer to end is not waited for.
+END_WITHIN_S = 5.0
+
 # One-shot workers are forked ahead of need, so that the next attempt does not wait for a fork: up to SPARES of them,
 # each on a lane of its own.
 SPARES = 6
+
+#: Why no worker can be had any more, when another template would break as well.
+TEMPLATE_BROKEN = "the workers' template process was ended by an error of its own, which it printed; please report it"
 
 
 class Choice(NamedTuple):
@@ -40,6 +46,10 @@ class Choice(NamedTuple):
 
     method: Literal["fork", "forkserver", "spawn"]
     why: str
+
+    def __str__(self) -> str:
+        how = {"fork": "forked", "forkserver": "from a fresh template process", "spawn": "each a fresh interpreter"}
+        return f"{how[self.method]} ({self.why})"
 
 
 class TemplateHasThreads(WorkersUnavailable):
@@ -54,6 +64,23 @@ class TemplateHasThreads(WorkersUnavailable):
             f"importing the steps' code starts threads ({self.threads}), and a process with threads cannot be forked "
             "safely; start them inside the steps instead, or use start_method spawn or auto, or run it with "
             "--in-process"
+        )
+
+
+class TemplateDied(WorkersUnavailable):
+    """The template ended before it was ready. ``exit_code`` says how; None where nobody knows, or it lives on."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        how = "closed its connection" if self.exit_code is None else describe_exit(self.exit_code)
+        if self.exit_code == -signal.SIGKILL:
+            how += " (the kernel does so when memory runs out)"
+        return (
+            f"the workers' template process {how} before it was ready, while the steps' code was imported; import that "
+            "code by itself to see why, with python -X faulthandler, or run it with --in-process"
         )
 
 
@@ -98,9 +125,12 @@ class TemplateProcess:
 
         Raises:
             WorkersUnavailable: it could not, or has threads then; the text says which.
+            TemplateDied: it ended without a word.
         """
-        received, _ = self.control.receive()
-        message = received or ("failed", "it ended before it was ready")
+        message, _ = self.control.receive()
+        if message is None:
+            self.wait(END_WITHIN_S)
+            raise TemplateDied(self.exit_code)
         if message[0] == "threads":
             raise TemplateHasThreads(message[1])
         if message[0] != "ready":

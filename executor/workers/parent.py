@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from executor.workers import hygiene, process
 from executor.workers.child import LINGER_S
+from executor.workers.launch import END_WITHIN_S
 from executor.workers.sockets import FDS_PER_PACKET
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 # Orders of one packet to the template; far below what a packet holds.
 ORDERS = 1000
-
-# A template kills and reaps its workers in milliseconds; one that takes longer is not waited for.
-END_WITHIN_S = 5.0
 
 
 class TemplateLink:

@@ -20,6 +20,7 @@ from executor.workers import hygiene, process
 from executor.workers.assignment import CLOSED, CONTINUED, GARBAGE, Assignment, died, never_began, stopped
 from executor.workers.child import LINGER_S, begun_mark
 from executor.workers.lanes import Lane
+from executor.workers.launch import TEMPLATE_BROKEN, TemplateDied
 from executor.workers.parent import TemplateLink
 from executor.workers.streams import lane_file, log_size
 from executor.workers.template import BROKEN
@@ -50,9 +51,6 @@ UNHEARD_S = 1.0
 
 # A template that dies so many times in a row, with no attempt succeeding between, is not started again.
 RESTARTS = 3
-
-#: Start methods, as the first line of a run names them.
-HOW = {"fork": "forked", "forkserver": "from a fresh template process", "spawn": "each a fresh interpreter"}
 
 
 class ProcessWorkers:
@@ -106,8 +104,7 @@ class ProcessWorkers:
         """Which kind of worker this is and why; known for good once ``start`` is over."""
         kinds = {1: "one process per step", None: "persistent workers"}
         kind = kinds.get(self._per_worker, f"a new worker after {self._per_worker} steps")
-        choice = self._launch.choice
-        return f"{kind}, {HOW[choice.method]} ({choice.why})"
+        return f"{kind}, {self._launch.choice}"
 
     # --- what the driver calls ---------------------------------------------------------------------------------------
 
@@ -306,23 +303,27 @@ class ProcessWorkers:
                 lane.condemned = True
                 process.signal_group(lane.pid, signal.SIGKILL)  # they die with it anyway; their children would not
                 self._watch_end(lane)
-        self._restarts += 1
-        if exit_code == BROKEN:  # another one would break as well
-            self._lost = (
-                "the workers' template process was ended by an error of its own, which it printed; please report it"
-            )
-        elif self._restarts > RESTARTS:
-            self._lost = f"the workers' template process died {self._restarts} times in a row"
-        else:
+        self._lost = self._start_another(exit_code)
+        if self._lost is not None:
+            self._fail_queue(self._lost)
+
+    def _start_another(self, exit_code: int | None) -> str | None:
+        """A template in the place of one that died; why there is none where none can be had any more."""
+        while True:
+            self._restarts += 1
+            if exit_code == BROKEN:  # another one would break as well
+                return TEMPLATE_BROKEN
+            if self._restarts > RESTARTS:
+                return f"the workers' template process died {self._restarts} times in a row"
             how = "ended" if exit_code is None else describe_exit(exit_code)
             self.reports.append(RunNotice(f"the workers' template process {how}; another one is started"))
             try:
-                # never by a fork of this process again: it has grown, and may have threads by now
-                self._attach(None)
+                self._attach(None)  # never forked from this process again: it has grown, and may have threads by now
+                return None  # noqa: TRY300
+            except TemplateDied as error:
+                exit_code = error.exit_code
             except (WorkersUnavailable, OSError) as error:
-                self._lost = f"the workers' template process {how}, and no other one could be started: {error}"
-        if self._lost is not None:
-            self._fail_queue(self._lost)
+                return f"the workers' template process {how}, and no other one could be started: {error}"
 
     def _watch_end(self, lane: Lane) -> None:
         """See the end of a worker whose parent, the template, is dead."""
@@ -426,7 +427,7 @@ class ProcessWorkers:
         if self._launch.begun.read(number) != begun_mark(task.attempt.step, task.attempt.number):
             self._return(task, lane, status)
             return
-        error = died(status, task.attempt.key, why) if task.stop is None else self._stopped(task)
+        error = died(status, why) if task.stop is None else self._stopped(task)
         log_from, lane.log_end = lane.log_end, log_size(f"{self._job.lanes_folder}/{lane_file(number)}")
         facts = Facts(
             self._clock.at(task.handed_at), self._clock(), cpu_s, peak, pid, number, log_from, lane.log_end, status
@@ -448,7 +449,7 @@ class ProcessWorkers:
         if task.stop is not None:
             self._report_unbegun(task, self._stopped(task), lane)
         elif times >= RETURNS:
-            self._report_unbegun(task, never_began(times, status), lane)
+            self._report_unbegun(task, never_began(times, status, self._launch.choice.method), lane)
         else:
             self._returns[key] = times
             self._begins_left += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from executor.authoring.compute import call_op
 from executor.outputs.plain import PLAIN, dump_plain, load_small
-from executor.outputs.values import ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
+from executor.outputs.values import ValueLost, ValueNotPicklable, ValueNotStored, load_value, remove_value, store_value
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers.event_loop import run_async
 from executor.workers.explain import StepInterrupted, describe, explain, traceback_text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from executor.authoring.context import OpExecutionContext
     from executor.authoring.ops import OpDefinition
-    from executor.workers.interface import InputValue, PlainValue
+    from executor.workers.interface import InputValue, MadeValue, PlainValue
     from executor.workers.job import Task, WorkerJob
 
 #: Stored outputs, each with the fields of ``StoredValue``, and the names of those left out.
@@ -72,7 +72,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
 class StepRunner:
     """Runs one attempt after another in the process that it is made in; shared by all kinds of worker."""
 
-    __slots__ = ("_job", "_log", "_own", "_run_async", "error", "stop")
+    __slots__ = ("_bad_item", "_job", "_log", "_own", "_run_async", "error", "stop")
 
     def __init__(self, job: WorkerJob, log: logging.Logger | None) -> None:
         self._own = OwnValues()
@@ -80,6 +80,7 @@ class StepRunner:
         self.stop = Stop()
         self._run_async = partial(run_async, self.stop)
         self.error: BaseException | None = None  #: what the last attempt raised, for a caller in the same process
+        self._bad_item = 0  #: which value of an input could not be loaded, of an input that is a list
 
     def run(self, op: OpDefinition, task: Task) -> Produced | StepError:
         """Run one attempt: its stored outputs and the optional ones that it left out, or why it failed."""
@@ -89,9 +90,7 @@ class StepRunner:
             if inputs:
                 self._load(op, inputs, values)
         except BaseException as error:  # noqa: BLE001  (unpickling runs user code, which may raise anything)
-            name = next(item[0] for item in inputs if item[0] not in values)
-            text = f"input {name!r} could not be loaded: {describe(error)}"
-            return StepError("bad_input", text, traceback_text(error))
+            return self._why_not_loaded(inputs, values, error)
         context = self._context(op, task) if op.takes_context else None
         try:
             try:
@@ -131,8 +130,7 @@ class StepRunner:
     def _load(self, op: OpDefinition, inputs: Sequence[InputValue], values: dict[str, object]) -> None:
         for name, stored, kind in inputs:
             if kind == FAN_IN:
-                copy = op.ins[name].copy
-                values[name] = [load_value(StoredValue(*item), self._job.values_folder, copy=copy) for item in stored]
+                values[name] = self._load_list(stored, copy=op.ins[name].copy)
             else:
                 data, path = stored[0][1], stored[0][2]
                 # the common case, without a detour
@@ -142,11 +140,36 @@ class StepRunner:
                     else self._load_file(stored[0], copy=op.ins[name].copy, last=kind == LAST_READER)
                 )
 
-    def _load_file(self, stored: PlainValue, *, copy: bool, last: bool) -> object:
+    def _load_list(self, stored: Sequence[MadeValue], *, copy: bool) -> list[object]:
+        """The values of several steps."""
+        found: list[object] = []
+        try:
+            for output, data, path, size, _ in stored:
+                found.append(load_value(StoredValue(output, data, path, size), self._job.values_folder, copy=copy))
+        except BaseException:
+            self._bad_item = len(found)
+            raise
+        return found
+
+    def _load_file(self, stored: MadeValue, *, copy: bool, last: bool) -> object:
         """A value that is not in the message."""
         if not copy and stored[2] is not None and (own := self._own.take(stored[2], last=last)) is not ABSENT:
             return own
-        return load_value(StoredValue(*stored), self._job.values_folder, copy=copy)
+        return load_value(StoredValue(*stored[:4]), self._job.values_folder, copy=copy)
+
+    def _why_not_loaded(
+        self, inputs: Sequence[InputValue], values: dict[str, object], error: BaseException
+    ) -> StepError:
+        """The failure of an attempt of which ``values`` are the inputs that were loaded before one could not be."""
+        name, stored = next((name, stored) for name, stored, _ in inputs if name not in values)
+        position, self._bad_item = self._bad_item, 0
+        maker = stored[position][4]
+        made = f", made by step {maker!r}," if maker else ""
+        if isinstance(error, ValueLost):
+            return StepError("bad_input", f"input {name!r}{made} could not be loaded: {error}")
+        return StepError(
+            "bad_input", f"input {name!r}{made} could not be loaded: {describe(error)}", traceback_text(error)
+        )
 
     def _store(self, op: OpDefinition, task: Task, produced: dict[str, object]) -> Produced | StepError:
         only = op.only_output
@@ -185,6 +208,8 @@ class StepRunner:
 
 def _why_not_stored(name: str, error: BaseException) -> StepError:
     if isinstance(error, ValueNotPicklable):
+        if error.raised_by_user and error.__cause__ is not None:
+            return StepError("not_picklable", str(error), traceback_text(error.__cause__))
         return StepError("not_picklable", f"{error}; return plain data, or a path to a file that the next step opens")
     if isinstance(error, ValueNotStored):
         return StepError("bad_output", str(error))

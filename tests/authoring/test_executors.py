@@ -189,3 +189,19 @@ class TestJobs:
 
     def test_no_run_config_at_all_fits(self) -> None:
         assert validate_run_config(self.made()).success
+
+
+def test_a_config_that_holds_itself_or_is_deeper_than_any_is_an_error_wherever_it_is_given() -> None:
+    endless: dict[str, Any] = {}
+    endless.update(ops=endless, tags=endless)
+    deep: Any = {}
+    for _ in range(3_000):
+        deep = {"ops": [deep]}
+    made = job(name="daily")(lambda: None)
+    for config in (endless, deep):
+        with pytest.raises(ConfigError, match="the run config is nested more than 64 levels deep, or holds itself"):
+            made.resolve(config)
+        with pytest.raises(DefinitionError, match=r"job 'daily': .* nested more than 64 levels deep"):
+            job(name="daily", config=config)(lambda: None)
+        with pytest.raises(DefinitionError, match=r"multiprocess_executor\.configured: .* more than 64 levels deep"):
+            multiprocess_executor.configured(config)

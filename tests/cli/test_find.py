@@ -131,3 +131,10 @@ def test_a_module_without_jobs_and_assets_is_told_how_to_write_one(found) -> Non
 def test_a_file_and_a_module_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="not both"):
         find("a.py", "b")
+
+
+def test_a_list_that_holds_itself_is_looked_through_once(found) -> None:
+    jobs = found(
+        OPS + "from executor import job\nlisted = [job(name='nightly')(lambda: one())]\nlisted.append(listed)\n"
+    )
+    assert list(jobs.jobs) == ["nightly"]

@@ -35,8 +35,8 @@ FRAME = Frame(
     over=6,
     counts=COUNTS,
     running=(
-        RunningStep("train", 2, 11, 3.0, 41.0, 3.1, True, False),
-        RunningStep("clean", 1, 12, 70.0, 2.0, None, False, True),
+        RunningStep("train", 2, 11, 41.0, 3.1, True, False),
+        RunningStep("clean", 1, 12, 2.0, None, False, True),
     ),
     held=(Held("max_concurrent", 12, "2 of 2"), Held("pool database", 1, "1 of 1, held by step 'load' of run 9b0c")),
     retrying=(Retrying("load", 3, 8.2),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +27,36 @@ def test_a_file_that_is_not_there_gets_a_near_name(write) -> None:
         load_file("pipelin_x.py")
     with pytest.raises(UsageError, match=r"there is no file 'my_package'; a module is given with -m"):
         load_file("my_package")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("exmples/hello.py", "examples/hello.py"),
+        ("examples/helo.py", "examples/hello.py"),
+        ("exmaples/deep/hallo.py", "examples/deep/hello.py"),
+        ("./exmples/hello.py", "examples/hello.py"),
+        ("examples/../exmples/hello.py", "examples/../examples/hello.py"),
+        ("examples/hello", "examples/hello.py"),
+        ("examples/x", "examples/x.py"),
+    ],
+)
+def test_each_part_of_a_mistyped_path_is_taken_as_the_nearest_name(write, typed: str, meant: str) -> None:
+    for name in ("examples/hello.py", "examples/x.py", "examples/deep/hello.py", "tests/hello.py"):
+        write(name, "")
+    with pytest.raises(UsageError, match=f"there is no file {re.escape(repr(typed))}; did you mean {meant!r}"):
+        load_file(typed)
+    absolute = str(Path.cwd() / typed)
+    with pytest.raises(UsageError, match=f"did you mean {re.escape(repr(str(Path.cwd() / meant)))}"):
+        load_file(absolute)
+
+
+def test_a_path_that_is_near_to_nothing_gets_no_guess(write) -> None:
+    write("examples/hello.py", "")
+    for typed in ("elsewhere/hello.py", "examples/other.py", "examples/hello.py/x.py"):
+        with pytest.raises(UsageError) as caught:
+            load_file(typed)
+        assert str(caught.value) == f"there is no file {typed!r}"
 
 
 @pytest.mark.parametrize("name", ["jobs.txt", "jobs.v2.py"])

@@ -140,6 +140,18 @@ def test_output_is_shown_of_all_steps_or_of_none(executor, jobs: str) -> None:
     assert "ValueError: no rows" in none.stderr
 
 
+def test_how_to_run_a_step_alone_whose_worker_died_is_said_once(write, executor) -> None:
+    write("dying.py", "import os\nfrom executor import job, op\n@op\ndef dies(): os._exit(3)\n@job\ndef it(): dies()\n")
+    run = executor("run", "dying.py")
+    assert run.returncode == 1
+    failed = run.stderr[run.stderr.index("dies failed: ") :]
+    assert failed.splitlines()[:2] == [
+        "dies failed: its worker process exited with code 3",
+        "  to run it alone here: executor run dying.py --in-process --select dies",
+    ]
+    assert (run.stdout + run.stderr).count("--in-process") == 1
+
+
 def test_quiet_says_only_what_failed(executor, jobs: str) -> None:
     good = executor("run", jobs, "-j", "good", "--quiet")
     assert (good.returncode, good.stdout, good.stderr) == (0, "", "")

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from executor.config.check import executor_settings
 from executor.config.settings import ExecutorSettings, TagLimit
 from executor.errors import ConfigError
+from tests.config.checked import executor_settings
 
 
 def problems(config: Any, **options: Any) -> tuple[str, ...]:

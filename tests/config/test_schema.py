@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from executor.cli.config import op_schemas
-from executor.config.check import SETTINGS, executor_settings
+from executor.config.check import SETTINGS
 from executor.config.config_files import config_from_files
 from executor.config.described import DESCRIBED
 from executor.config.schema import run_config_schema
@@ -20,6 +20,8 @@ from executor.errors import ConfigError
 sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages here
 
 from wrong_inputs import WRONG, daily
+
+from tests.config.checked import executor_settings
 
 GENERAL = run_config_schema()
 OF_JOB = run_config_schema(op_schemas(daily))

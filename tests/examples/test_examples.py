@@ -115,4 +115,4 @@ def test_the_census_draws_by_hand_without_a_plotting_library() -> None:
     tree = ast.parse((EXAMPLES / "stdlib_census.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert imported == {"ast", "json", "sys", "sysconfig", "html", "pathlib", "executor"}
+    assert imported == {"ast", "json", "sys", "sysconfig", "warnings", "html", "pathlib", "executor"}

@@ -7,7 +7,9 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from living_run import LivingRun
 
@@ -19,6 +21,7 @@ from executor.ledger.ledger import Ledger
 from executor.ledger.proof import Finding
 from executor.ledger.views import LedgerView
 
+GIB = 1 << 30
 RUN_A = "aaaaaaaa-0000-4000-8000-000000000000"
 RUN_B = "bbbbbbbb-0000-4000-8000-000000000000"
 
@@ -48,13 +51,36 @@ def test_an_empty_home_is_in_order_and_nothing_is_left_in_it(home: Path) -> None
     found = list(examine(home))
     assert {finding.level for finding in found} == {"ok"}
     assert [finding.name for finding in found] == [
-        *("versions", "SQLite", "home", "file system", "inotify", "settings"),
+        *("versions", "SQLite", "home", "file system", "machine", "inotify", "settings"),
         *["trial"] * 4,
         "ledger",
         "index of runs",
     ]
     assert found[-2].text == "there is no ledger yet; the first run makes it"
     assert sorted(os.listdir(home)) == before
+
+
+def test_the_machine_is_told_with_what_runs_may_use_of_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 8)
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (1.25, 2.0, 3.0))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3 * GIB, total=16 * GIB))
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=20 * GIB))
+    monkeypatch.setattr(doctor, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(doctor, "usable_memory", lambda: 16 * GIB)
+    whole = "8 CPUs; load 1.2; 3.0 GiB of 16.0 GiB of memory available; 20.0 GiB of room in the home folder"
+    assert machine(home) == Finding(name="machine", level="ok", text=whole)
+    monkeypatch.setattr(doctor, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(doctor, "usable_memory", lambda: 4 * GIB)
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=GIB // 8))
+    found = machine(home)
+    assert found.text.startswith("8 CPUs, of which runs may use 2; load 1.2; 3.0 GiB of 16.0 GiB of memory available, ")
+    assert "of which runs may use 4.0 GiB (cgroup); 128 MiB of room in the home folder, which is little" in found.text
+    assert (found.level, found.fix) == ("note", "executor runs prune, or set EXECUTOR_HOME to a folder on another disk")
+
+
+def machine(home: Path) -> Finding:
+    (found,) = [finding for finding in examine(home) if finding.name == "machine"]
+    return found
 
 
 def test_a_ledger_in_use_is_in_order(home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Self
 
 import pytest
 
+import executor
 from executor.database import crash_points
 from executor.database.errors import DatabaseLost, DatabaseUnusable
 from executor.ledger import bell, liveness
@@ -558,3 +560,9 @@ def test_a_forked_child_neither_uses_nor_ends_its_parent_s_owner(home: Path, led
     assert wait(fork(use)) == 0
     assert len(ask(ledger, owner).granted) == 1
     assert bell.ring(home, owner.id)
+
+
+def test_no_statement_has_numbered_placeholders_which_early_releases_of_python_3_12_warn_of() -> None:
+    package = Path(executor.__file__).parent
+    files = [path for folder in ("database", "ledger", "runs") for path in (package / folder).glob("*.py")]
+    assert [path.name for path in files if re.search(r"= \?[0-9]|\(\?[0-9]", path.read_text())] == []

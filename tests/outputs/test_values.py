@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import threading
 from pathlib import Path
 
@@ -99,6 +100,31 @@ def test_what_cannot_be_pickled_is_named(value: object, where: str, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+class Raises:
+    """Its own code cannot say how it is pickled."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
+    def __reduce__(self) -> object:
+        raise self.error("my own")
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
+def test_what_code_of_the_user_raises_while_it_is_pickled_is_told_as_that(
+    error: type[Exception], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueNotPicklable) as caught:
+        store_value("result", {"by value": lambda: 1, "model": [Raises(error)]}, tmp_path, "stem")
+    assert caught.value.where == "result['model'][0]"
+    assert caught.value.reason.endswith(f".Raises raised {error.__name__}: my own")
+    cause = caught.value.__cause__
+    assert type(cause) is error
+    assert (cause.__context__, cause.__cause__) == (None, None)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.where, again.raised_by_user) == ("result['model'][0]", True)
+
+
 def test_a_large_value_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueNotPicklable):
         store_value("result", ["x" * 1_000_000, threading.Lock()], tmp_path, "stem")
@@ -122,5 +148,18 @@ def test_a_value_whose_file_is_gone_or_cut_is_lost(tmp_path: Path) -> None:
     with pytest.raises(ValueLost, match=r"has 10 bytes, not 1000\d+"):
         load_value(stored, tmp_path)
     (tmp_path / "stem").unlink()
-    with pytest.raises(ValueLost, match="is gone: there is no file"):
+    with pytest.raises(
+        ValueLost, match=r"is gone: there is no file .* \(values that later steps have read are removed"
+    ):
         load_value(stored, tmp_path)
+
+
+def test_a_value_of_a_run_that_was_removed_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "values"
+    folder.mkdir(parents=True)
+    stored = store_value("result", b"x" * 1_000_000, folder, "stem")
+    of_earlier_run = stored._replace(path=str(folder / "stem"))
+    shutil.rmtree(tmp_path / "run")
+    for value, where in ((stored, folder), (of_earlier_run, tmp_path)):
+        with pytest.raises(ValueLost, match=r"is gone: there is no file .*/stem \(its whole run was removed\)"):
+            load_value(value, where)

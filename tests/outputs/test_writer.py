@@ -14,7 +14,7 @@ import pytest
 
 from executor.outputs import value_file, writer
 from executor.outputs.value_file import unpack_header
-from executor.outputs.values import ValueNotStored, is_intact, load_value, store_value
+from executor.outputs.values import ValueNotPicklable, ValueNotStored, is_intact, load_value, store_value
 from executor.outputs.writer import LOOK_EVERY_BYTES, MEMORY, Storage
 from tests.outputs.blocks import BIG, block
 
@@ -158,6 +158,6 @@ class Raises:
 
 
 def test_an_error_of_the_users_own_is_not_taken_for_a_full_disk(folder: Path) -> None:
-    with pytest.raises(OSError, match="of the user's own"):
+    with pytest.raises(ValueNotPicklable, match="of the user's own"):
         store_value("result", [BIG, b"x" * 100_000, Raises()], folder, "stem")
     assert all_files(folder) == [MEMORY]

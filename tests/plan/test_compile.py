@@ -25,6 +25,8 @@ from executor import (
     op,
 )
 from executor.authoring.jobs import job_of_assets
+from executor.authoring.resolve import named
+from executor.authoring.walk import distinct_ops, step_keys
 from executor.plan.compile import compile_job
 from executor.plan.plan import Plan, StepOutput
 
@@ -314,6 +316,31 @@ class TestAssets:
 def test_compiling_twice_gives_equal_plans() -> None:
     made = job(name="daily")(lambda: join([add(one()), one()]))
     assert compile_job(made) == compile_job(made)
+
+
+def test_graphs_may_lie_in_graphs_as_deep_as_they_like() -> None:
+    depth = 2_000
+
+    def around(inner: Any, level: int) -> Any:
+        return graph(name=f"g{level}")(lambda x: inner(add(x)))
+
+    nest: Any = graph(name="g0")(lambda x: add.with_retry_policy(RetryPolicy(max_retries=1))(x))
+    for level in range(1, depth):
+        nest = around(nest, level)
+    made = job(name="deepest")(lambda: nest(one()))
+    plan = compile_job(made)
+    path = ".".join(f"g{level}" for level in reversed(range(depth)))
+    assert len(plan) == depth + 1
+    assert plan.steps[-1].key == f"{path}.add"
+    assert plan.steps[-1].retry == RetryPolicy(max_retries=1)
+    assert plan.upstream == ((), *((index,) for index in range(depth)))
+    assert list(step_keys(made.body)) == [step.key for step in plan.steps]
+    assert distinct_ops(made.body) == (one, add)
+    assert named(made.body, f"{path}.add") == (f"{path}.add", add)
+    assert named(made.body, f"{path}.ad") is None
+    of_asset = compile_job(job_of_assets([graph_asset(name="deep")(lambda: nest(one()))]))
+    assert of_asset.steps[-1].outputs[0].asset == "deep"
+    assert compile_job(made, selection=["one", "g1999"]) == plan
 
 
 def test_a_large_job_compiles_without_recursion_and_shares_what_is_equal() -> None:

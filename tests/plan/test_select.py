@@ -210,3 +210,17 @@ def test_a_use_with_a_name_selects_the_step_of_that_name() -> None:
     assert keys(use, made) == ["first"]
     assert keys(load, made) == ["first", "load"]
     assert keys(load.tag({"a": "1"}), made) == ["first", "load"]
+
+
+def test_a_list_may_lie_in_lists_and_one_that_holds_itself_adds_nothing() -> None:
+    deep: Any = ["train"]
+    for _ in range(2_000):
+        deep = ["load", deep]
+    assert keys(["clean", deep]) == ["load", "clean", "train"]
+    endless: list[Any] = ["load"]
+    endless.append(endless)
+    assert keys(endless) == ["load"]
+    empty: list[Any] = []
+    empty.append(empty)
+    with pytest.raises(UsageError, match="selects nothing"):
+        keys(empty)

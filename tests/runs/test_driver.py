@@ -29,6 +29,7 @@ from executor.scheduler.limits import Limits
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.scheduler.scheduler import Scheduler
 from executor.workers.interface import Attempt
+from executor.workers.job import ONE
 
 if TYPE_CHECKING:
     from executor.workers.interface import Report
@@ -242,7 +243,7 @@ def test_values_are_handed_on_and_then_let_go(world: Callable[..., World]) -> No
     here.run()
     assert [attempt.inputs for attempt in here.workers.begun] == [
         (),
-        (("value", (("result", b"of load", None, 7),), False),),
+        (("value", (("result", b"of load", None, 7, "load"),), ONE),),
     ]
     assert here.driver._values == {}
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from executor.errors import UsageError
+from executor.outputs.values import store_value
 from executor.plan.plan import Plan, Source, Step, StepInput, StepOutput, make_plan
 from executor.plan.record import plan_to_record
 from executor.runs.history import HistoryWriter
@@ -191,6 +194,42 @@ def test_a_run_is_read_from_its_folder(folder: RunFolder, tmp_path: Path) -> Non
     lock.folder.events.write_bytes(cut_off.events.read_bytes())
     assert read_result(lock.folder).status == "running"
     lock.release()
+
+
+def test_what_a_removed_run_is_asked_for_says_that_it_was_removed(folder: RunFolder) -> None:
+    large = store_value("result", "x" * 1_000_000, folder.values, "0-1-0.value")
+    folder.events.write_bytes(b"")
+    writer = HistoryWriter(folder.events)
+    for event in (STARTED, StepSucceeded("load", 1, (large,), ("rest",)), RunEnded("succeeded")):
+        writer.write(event, 1.0)
+    writer.close()
+    looked_at, untouched = RunResult(folder, "succeeded"), RunResult(folder, "succeeded")
+    assert looked_at.step("load").success
+    shutil.rmtree(folder.path)
+    removed = f"run {folder.run_id} was removed: there is no folder {folder.path} any more"
+    for ask in (
+        lambda: looked_at.output_for_node("load"),
+        lambda: looked_at.asset_value("raw/orders"),
+        lambda: untouched.output_for_node("load"),
+        lambda: untouched.asset_value("raw/orders"),
+        lambda: untouched.events,
+        lambda: untouched.events_for_node("load"),
+        lambda: untouched.step("load"),
+        lambda: untouched.failures,
+        lambda: untouched.duration_s,
+        lambda: untouched.plan,
+        lambda: read_result(folder),
+    ):
+        with pytest.raises(UsageError, match=re.escape(removed)):
+            ask()
+    assert repr(untouched) == f"<RunResult {folder.run_id} succeeded>"
+    assert untouched._repr_html_()
+
+
+def test_a_run_without_its_events_says_so(folder: RunFolder) -> None:
+    folder.events.unlink()
+    with pytest.raises(UsageError, match=r"has no events: there is no file .*/events\.jsonl"):
+        RunResult(folder, "failed").events
 
 
 def test_a_run_that_was_cut_off_says_where_each_step_stood() -> None:

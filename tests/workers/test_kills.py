@@ -45,11 +45,10 @@ def ends_of(result: RunResult, key: str) -> list[type[Event]]:
 
 
 def assert_died(result: RunResult, key: str, how: str) -> None:
-    """The step failed because its worker ended in that way, and the message says what to do."""
+    """The step failed because its worker ended in that way."""
     kind, message = error_of(result, key)
     assert kind == "worker_died"
-    assert message.startswith(f"its worker process {how}; to see where, run it ")
-    assert f"executor run … --in-process --select '*{key}'" in message
+    assert message == f"its worker process {how}"
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -134,10 +133,9 @@ def replace_main(monkeypatch: pytest.MonkeyPatch, instead: Callable[[Worker, int
 def test_an_attempt_that_no_worker_begins_fails_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_main(monkeypatch, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     result = run(ops.one, "one-shot-fork")
-    assert error_of(result, "one") == (
-        "worker_died",
-        "5 worker processes in a row ended before they began it; the last one was killed by SIGKILL",
-    )
+    killed = "the last one was killed by SIGKILL (the kernel does so when memory runs out)"
+    never = f"5 worker processes in a row ended before they began it; {killed}"
+    assert error_of(result, "one") == ("worker_died", never)
     assert [type(event) for event in result.events_for_node("one")].count(StepReturned) == 4
     assert len(result.step("one").attempts) == 1
 

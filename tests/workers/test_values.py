@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -340,4 +341,62 @@ def test_the_input_that_could_not_be_loaded_is_named(kind: str) -> None:
 
     found, message = error_of(run(broken, kind), "reads_two")
     assert found == "bad_input"
-    assert message.startswith("input 'broken' could not be loaded: ValueError: invalid literal for int()")
+    assert message.startswith(
+        "input 'broken', made by step 'makes_what_will_not_load', could not be loaded: ValueError: invalid"
+    )
+
+
+class KeptElsewhere:
+    """Refers to a file, and raises as the system does where it is not to be had."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def __getstate__(self) -> dict[str, str]:
+        if self.when == "stored":
+            raise OSError(errno.ENOSPC, "No space left on device", "/models/a.bin")
+        return {"when": self.when}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/models/a.bin")
+
+
+@op
+def keeps_elsewhere(context: OpExecutionContext) -> object:
+    value = KeptElsewhere(context.tags["when"])
+    return {"size": "x" * int(context.tags["size"]), "value": value, "by value": lambda: 1}
+
+
+@op
+def reads_all(items: object) -> None:
+    """Never runs."""
+
+
+@pytest.mark.parametrize("size", ["10", "1000000"])
+@pytest.mark.parametrize("kind", ["in-process", "one-shot-fork"])
+def test_what_the_system_refuses_the_code_of_a_value_is_told_as_an_error_of_that_code(kind: str, size: str) -> None:
+    @job
+    def broken() -> None:
+        keeps_elsewhere.alias("is_not_stored").tag({"when": "stored", "size": size})()
+        make = keeps_elsewhere.tag({"when": "loaded", "size": size})
+        reads_all([is_fine(), make.alias("made")()])
+
+    result = run(broken, kind)
+    found, message = error_of(result, "is_not_stored")
+    assert found == "not_picklable"
+    assert message.startswith("result['value'] cannot be pickled: ")
+    assert message.endswith("KeptElsewhere raised OSError: [Errno 28] No space left on device: '/models/a.bin'")
+    assert last_frame_of(result, "is_not_stored") == "__getstate__"
+    not_loaded = "FileNotFoundError: [Errno 2] No such file or directory: '/models/a.bin'"
+    made_by = "input 'items', made by step 'made', could not be loaded: "
+    assert error_of(result, "reads_all") == ("bad_input", made_by + not_loaded)
+    assert last_frame_of(result, "reads_all") == "__setstate__"
+
+
+def last_frame_of(result: RunResult, key: str) -> str:
+    """The function that raised why a step failed; nothing of ours, or of the pickler, is in its traceback."""
+    trace = result.step(key).error.traceback  # type: ignore[union-attr]
+    frames = [line for line in trace.splitlines() if line.startswith("  File ")]
+    assert all(__file__ in frame for frame in frames), trace
+    assert "During handling" not in trace
+    return frames[-1].rpartition(" in ")[2]
