@@ -209,7 +209,7 @@ def test_the_commands_that_are_told_after_a_failure_run_it_again_with_its_config
     write("rows.yaml", "ops: {load: {config: {rows: 13}}}\nexecution: {config: {multiprocess: {max_concurrent: 2}}}\n")
     first = executor("run", "pipe.py", "-c", "rows.yaml")
     alone = told(first.stderr, "to run it alone here")
-    assert alone == "executor run pipe.py -c rows.yaml --in-process --select *train".split()
+    assert alone == ["executor", "run", "pipe.py", "-c", "rows.yaml", "--in-process", "--select", "*train"]
     second = executor(*alone[1:])
     assert (second.returncode, "ValueError: unlucky" in second.stderr) == (1, True)
 
