@@ -186,7 +186,7 @@ class _Ops:
                 self.configs[key] = checked
 
     def whole(self) -> dict[str, Any]:
-        """The config of each step that has some, by its key, with defaults; not what stands in a function's signature."""
+        """The config of each step that has some, by its key, with defaults; no defaults of signatures."""
         return {key: op.config.whole(raw) for key, op, raw in self._given() if op.config is not None}
 
     def effective(self) -> list[OpSetting]:
