@@ -269,7 +269,7 @@ def _parts_of(value: object) -> list[tuple[str, object]]:
 
 
 def _referred(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """What a function that is pickled by value takes with it: variables of where it was defined, its globals, defaults."""
+    """What a function that is pickled by value takes along: variables of where it was defined, globals, defaults."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # nothing was assigned to it yet
             yield name, cell.cell_contents

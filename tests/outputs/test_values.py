@@ -85,7 +85,7 @@ LOCK = threading.Lock()
 
 
 def refers_to(inner: Callable[[], object]) -> Callable[[], object]:
-    return lambda: inner()
+    return lambda: [inner()]
 
 
 @pytest.mark.parametrize(
