@@ -36,9 +36,9 @@ def doctor(repair: bool, as_json: bool) -> int:
     for finding in examine(repair=repair):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.level:<8} {finding.name}: {printable(finding.text)}")
-            if finding.fix:
-                click.echo(f"{'':<8} to fix: {printable(finding.fix)}")
+            text = f"{finding.name}: {finding.text}\n" + (f"to fix: {finding.fix}" if finding.fix else "")
+            for number, line in enumerate(text.splitlines()):
+                click.echo(f"{'' if number else finding.level:<8} {printable(line)}")
     problems = sum(finding.is_problem for finding in findings)
     if as_json:
         record = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from executor.ledger.waiting import RUN_SHOWN
 from executor.plan.paths import critical_path
-from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
+from executor.runs.report import clipped, first_line, memory_text, printable, seconds_text, step_output, waits_text
 from executor.runs.words import RUNS, STATES, paint, word
 from executor.scheduler.events import (
     CancelRequested,
@@ -194,7 +194,7 @@ def _failure_lines(event: StepFailed, folder: RunFolder, *, output: bool, colour
     attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
     failed = paint(STATES[StepState.FAILED].word, STATES[StepState.FAILED], colours=colours)
     lines = [f"{printable(event.key)} {failed}{attempt}: {first_line(error.message)}"]
-    trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
+    trace = [clipped(printable(line.expandtabs())) for line in error.traceback.splitlines()]
     if len(trace) > TRACEBACK_LINES:
         trace = ["...", *trace[-TRACEBACK_LINES:]]
     lines += [f"    {line}" for line in trace]
