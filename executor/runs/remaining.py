@@ -2,9 +2,10 @@
 
 Steps are alike when their keys differ only in the numbers that a job gives to several uses of one op (``clean``,
 ``clean_2``, …). What is left of a kind counts with the mean of those that ended; a kind of which none has ended, with
-the mean of those in earlier runs of the job, and where there is none of these either with the mean of all. The work that is left is shared out over as much as the run has lately done at once, whatever held
-it back; and it cannot be over before the longest path that is left. O(1) per event, but for that path, which is looked
-for anew when one in a hundred of the steps has ended, and only in plans that are small enough.
+the mean of those in earlier runs of the job, and where there is none of these either with the mean of all. The work
+that is left is shared out over as much as the run has lately done at once, whatever held it back; and it cannot be over
+before the longest path that is left. O(1) per event, but for that path, which is looked for anew when one in a hundred
+of the steps has ended, and only in plans that are small enough.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Remaining:
         self._ended = [0] * len(numbers)  #: of each kind: attempts that were measured, and the seconds of them all
         self._seconds = [0.0] * len(numbers)
         self._earlier: list[float | None] = self._means(numbers, earlier_s or {})  #: of each kind: in earlier runs
+        known = [mean for mean in self._earlier if mean is not None]
+        self._earlier_mean = sum(known) / len(known) if known else None  #: of all kinds
         self._over = bytearray(len(plan))
         self._known_s = sum(map(self._known, range(len(numbers))))  #: seconds of what is left of the kinds with a mean
         self._unknown = sum(
@@ -109,9 +112,9 @@ class Remaining:
             now: the time of the run.
             running: the steps that run, and since when.
         """
-        if not self._ends or (self._unknown and not self._all_ended):
+        mean = self._all_seconds / self._all_ended if self._all_ended else self._earlier_mean
+        if not self._ends or mean is None:
             return None
-        mean = self._all_seconds / self._all_ended if self._all_ended else 0.0
         work, lately = self._known_s + self._unknown * mean, 0.0
         since, done = self._ends[0]
         for index, began in running:

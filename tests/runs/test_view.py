@@ -242,10 +242,10 @@ def test_a_step_that_has_not_run_yet_counts_with_what_it_took_in_earlier_runs() 
     assert remaining.left_s(3.0, [(2, 3.0)]) == pytest.approx(1.0 + 10.0), "what it took now comes before"
 
 
-def test_a_step_of_a_new_kind_is_guessed_only_when_one_has_ended() -> None:
-    remaining = Remaining(plan_of(step("load"), step("train", "load")), {"load": 5.0})
+def test_a_step_of_a_new_kind_counts_with_the_mean_of_the_others() -> None:
+    remaining = Remaining(plan_of(step("load"), step("train", "load")), {"load": 4.0})
     remaining.began(0.0)
-    assert remaining.left_s(1.0, [(0, 0.0)]) is None
+    assert remaining.left_s(1.0, [(0, 0.0)]) == pytest.approx(3.0 + 4.0)
     remaining.measured(0, 5.0, 5.0)
     remaining.over(0)
     assert remaining.left_s(5.0, [(1, 5.0)]) == pytest.approx(5.0)
