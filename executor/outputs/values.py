@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError
 from executor.outputs.value_file import HEADER_BYTES, NotAValueFile, parts, unpack_header, view_of, whole_checksum
-from executor.outputs.writer import MEMORY, Storage, ValueWriter
+from executor.outputs.writer import MEMORY, Storage, ValueWriter, lacks_inodes
 from executor.scheduler.outcomes import StoredValue
 
 if TYPE_CHECKING:
@@ -235,18 +235,10 @@ def _why_not_stored(output: str, folder: str | os.PathLike[str], storage: Storag
     hint = ""
     if reason.errno in {errno.ENOSPC, errno.EDQUOT}:
         hint = "; set storage.values in executor.yaml to auto, or make room" if in_memory else "; make room there"
-        if _lacks_inodes(place):
-            hint += " by removing files: its file system has no inode left for another one"
+        with suppress(OSError):
+            if lacks_inodes(os.statvfs(place)):
+                hint += " by removing files: its file system has no inode left for another one"
     return f"the value of output {output!r} could not be written to {place}: {reason.strerror or reason}{hint}"
-
-
-def _lacks_inodes(folder: str) -> bool:
-    """Whether no file can be made there, however much room there is for what stands in files."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return False
-    return found.f_files > 0 and found.f_favail == 0  # some file systems have no fixed number of them, and say 0
 
 
 def find_unpicklable(value: object, where: str, error: BaseException, depth: int = 4) -> tuple[str, str]:
