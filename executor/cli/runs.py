@@ -14,7 +14,7 @@ from executor.config.instance_file import read_instance_settings
 from executor.runs.home import home_folder
 from executor.runs.index import find_runs
 from executor.runs.prune import prune as prune_runs
-from executor.runs.records import RunsFilter
+from executor.runs.records import DagsterRunStatus, RunsFilter
 from executor.runs.report import memory_text, seconds_text
 from executor.runs.words import LISTED, colours_on
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from executor.runs.records import DagsterRun
     from executor.runs.words import Shown
+
+INTERRUPTED = DagsterRunStatus.INTERRUPTED
 
 EPILOG = """\b
 Examples:
@@ -129,7 +131,7 @@ def _row(run: DagsterRun) -> list[str]:
         run.status.value,
         run.job_name or "-",
         "-" if run.started_at is None else time_text(run.started_at),
-        "-" if took is None else seconds_text(took),
+        "-" if took is None else f"{seconds_text(took)}{' or more' if run.status is INTERRUPTED else ''}",
         "-" if run.steps is None else str(run.steps),
         "" if run.parent_run_id is None else run_text(run.parent_run_id),
     ]

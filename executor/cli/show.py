@@ -45,6 +45,10 @@ def show(run: str, as_json: bool) -> int:
     return OK
 
 
+# What is known of how long a run took; of one whose driver died, when that last wrote something down.
+_TOOK = {"running": "has gone on for", "interrupted": "was cut off, and last heard of after"}
+
+
 def _lines(result: RunResult) -> list[str]:
     started = _started(result)
     status = paint(RUNS[result.status].word, RUNS[result.status], colours=colours_on(1))
@@ -53,7 +57,7 @@ def _lines(result: RunResult) -> list[str]:
         running = result.status == "running"
         seconds = max(result.duration_s, time.time() - started.at) if running else result.duration_s
         lines.append(
-            f"  started {time_text(started.at)}, {'has gone on for' if running else 'took'} {seconds_text(seconds)}; "
+            f"  started {time_text(started.at)}, {_TOOK.get(result.status, 'took')} {seconds_text(seconds)}; "
             f"at most {started.max_concurrent} at once; driver pid {started.pid}"
         )
         lines += [f"  {name}: {text}" for name, text in _settings(started) if text]

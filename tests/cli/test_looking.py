@@ -93,6 +93,16 @@ def test_the_runs_are_listed_the_newest_first(command: Command, own_home: Path) 
         assert masked(command("runs", "-n", "0")[1]) == masked(out)
 
 
+def test_of_a_run_whose_driver_died_it_is_told_how_long_it_took_at_least(command: Command, own_home: Path) -> None:
+    run = WrittenRun(own_home, step("a"), step("b"), at_once=1)
+    run.tell(StepSucceeded("a", 1), 30.0)
+    run.die(30.0)
+    assert masked(command("runs")[1], run) == (
+        "run  status  job  started  took  steps\nRUN1  interrupted  nightly  TIME  30.0 s or more  2\n"
+    )
+    assert ", was cut off, and last heard of after 30.0 s; at most 1 at once" in command("show", "last")[1]
+
+
 def on_terminal(*words: str, **environ: str) -> str:
     """What a command prints on a terminal."""
     ours, theirs = os.openpty()
