@@ -15,7 +15,7 @@ from executor.scheduler.events import StepSucceeded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The first frame of a live view waits for it: a megabyte of history is read in about a tenth of a second.
+# The first frame of a live view waits until these are read.
 MOST_BYTES = 2 * 1024 * 1024
 
 # A step that has not succeeded in so many runs has changed since.
@@ -23,7 +23,7 @@ MOST_RUNS = 5
 
 
 def earlier_seconds(folder: RunFolder, job_name: str) -> dict[str, float]:
-    """Seconds that steps took when they last succeeded, by key, in runs of that job before the one in ``folder``.
+    """Seconds that steps took when they last succeeded, by key, in runs of that job other than the one in ``folder``.
 
     As far as that is found in the latest runs, quickly; what cannot be read is left out.
     """
