@@ -116,7 +116,12 @@ def run_config_keys() -> str:
             "as above",
             "of an op inside a graph; also `ops: {GRAPH.NAME: ...}`",
         ],
-        ["`tags.NAME`", "text; other values become JSON text", "none", "a tag of the run; it wins over the job's"],
+        [
+            "`tags.NAME`",
+            "text, number, `true` or `false`; what is no text becomes JSON text",
+            "none",
+            "a tag of the run; it wins over the job's",
+        ],
     ]
     return table(["key", "type", "default", "meaning"], rows)
 

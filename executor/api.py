@@ -97,12 +97,13 @@ def execute_in_process(
     op_selection: Selection = None,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    resume_from: str | None = None,
     **_misplaced: Never,
 ) -> RunResult:
     """The result of running ``job`` now, one step after another in this process; else like ``execute_job``.
 
     With ``raise_on_error``, what a step raised is raised as it is. The settings of the job's executor are checked,
-    and only its ``retries`` are used.
+    and only its ``retries`` are used. A run that it goes on from, with ``resume_from``, may have had worker processes.
     """
     refuse_misplaced(execute_in_process, _misplaced, runs=True)
     import dataclasses
@@ -116,6 +117,7 @@ def execute_in_process(
         selection=chosen,
         home=home,
         on_event=on_event,
+        reexecution=_reexecution(resume_from, None),
     )
     if raise_on_error:
         for key in result.failures if not result.success else ():
@@ -135,6 +137,7 @@ def materialize(
     raise_on_error: bool = True,
     home: str | os.PathLike[str] | None = None,
     on_event: OnEvent | None = None,
+    resume_from: str | None = None,
     progress: bool = False,
     **_misplaced: Never,
 ) -> RunResult:
@@ -149,17 +152,26 @@ def materialize(
         raise_on_error: a run that does not succeed raises ``RunFailed`` instead of giving its result.
         home: as for ``execute_job``.
         on_event: as for ``execute_job``.
+        resume_from: as for ``execute_job``; assets that were made in that run are not made again.
         progress: as for ``execute_job``.
 
     Raises:
         DefinitionError: two assets have one key, one reads what is not there, or they form a cycle.
         ConfigError: the run config has mistakes.
         RunFailed: an asset failed.
+        UsageError: there is no run to go on from.
     """
     refuse_misplaced(materialize, _misplaced, runs=True)
     job = job_of_assets(assets, selection=selection, executor_def=executor_def)
     return execute_job(
-        job, run_config, tags=tags, raise_on_error=raise_on_error, home=home, on_event=on_event, progress=progress
+        job,
+        run_config,
+        tags=tags,
+        raise_on_error=raise_on_error,
+        home=home,
+        on_event=on_event,
+        resume_from=resume_from,
+        progress=progress,
     )
 
 

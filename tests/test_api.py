@@ -384,7 +384,7 @@ def test_where_nothing_is_sent_nothing_need_be_picklable(method: str, tmp_path: 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_step_that_refers_to_what_cannot_be_sent_is_named(method: str, tmp_path: Path) -> None:
     done = script(tmp_path, LOCKED, method)
-    assert "op 'locked' cannot be sent to a fresh process" in done.stderr
+    assert "op 'locked' cannot be sent to a fresh process, because its function refers to LOCK, which" in done.stderr
     assert "ResourceWarning" not in done.stderr
     assert "define it in a module, or make that object inside the function" in done.stderr
 

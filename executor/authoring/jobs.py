@@ -194,6 +194,7 @@ class JobDefinition:
         selection: Selection = None,
         op_selection: Selection = None,
         home: str | PathLike[str] | None = None,
+        resume_from: str | None = None,
         **_misplaced: Never,
     ) -> RunResult:
         """The result of running the job now, one step after another in this process: for tests and debuggers.
@@ -216,6 +217,7 @@ class JobDefinition:
             raise_on_error=raise_on_error,
             selection=selection if op_selection is None else op_selection,
             home=home,
+            resume_from=resume_from,
         )
 
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:

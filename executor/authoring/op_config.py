@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.config.problems import Problems
@@ -65,6 +65,21 @@ class OpConfig:
         """Checked data with all defaults, as it may be shown once names of secrets are masked."""
         effective = getattr(self.kind, "effective", None)
         return data if effective is None else effective(data)
+
+    def whole(self, data: Any) -> Any:
+        """Checked data with all defaults, to be given again."""
+        whole = getattr(self.kind, "whole", None)
+        return data if whole is None else whole(data)
+
+    def default_of(self, function: Callable[..., Any]) -> Any:
+        """The default of the parameter for config, as data; None where it is no object of its class."""
+        import inspect
+
+        value = inspect.signature(function).parameters[self.parameter or PARAMETER].default
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        dump = getattr(value, "model_dump", None)
+        return None if dump is None else dump()
 
     def build(self, data: Any = _NOT_GIVEN) -> Any:
         """What the parameter gets for checked data; without any, for what the defaults say."""

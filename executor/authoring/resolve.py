@@ -55,6 +55,7 @@ class ResolvedConfig:
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: by step key: what its config lacks
     tags: Mapping[str, str] = field(default_factory=dict)  #: of the run, from its config
     layers: tuple[Layer, ...] = ()  #: the run config as it was given, the strongest last, variables not followed
+    whole: Callable[[], dict[str, Any]] = dict  #: by step key: the config of each step that has some, with its defaults
     ops: Callable[[], list[OpSetting]] = list  #: each key of the config of each op, with what set it; for people
 
     def tag_source(self, name: str) -> str:
@@ -110,6 +111,7 @@ def resolve(job: JobDefinition, run_config: object = None, *, part_of_job: bool 
         missing={key: tuple(lacking.found) for key, lacking in ops.missing.items()},
         tags=tags,
         layers=of_run,
+        whole=ops.whole,
         ops=ops.effective,
     )
 
@@ -189,24 +191,43 @@ class _Ops:
             if data is not None:
                 self.configs[key] = checked
 
+    def whole(self) -> dict[str, Any]:
+        """The config of each step that has some, by its key, with defaults; no defaults of signatures."""
+        return {key: op.config.whole(raw) for key, op, raw in self._given() if op.config is not None}
+
     def effective(self) -> list[OpSetting]:
         """Each key of the config of each step, defaults included; secrets are masked."""
         found: list[OpSetting] = []
-        for key, op in configurable_ops(self._body) if self._body is not None else ():
-            if op.config is None or key in self.missing:
-                continue
+        for key, op, raw in self._given(in_signatures=True):
+            assert op.config is not None  # noqa: S101  (as above)
             path = step_path(key)
-            raw = self.configs[key] if key in self.configs else op.config.check({}, path, Problems())
+            default = "default" if key in self.configs or not op.config.has_default else f"default of {op.label}"
             shown = masked(op.config.effective(raw))
             for inner, value in _leaves(shown, ()):
                 layer = self._problems.layer((*path, *inner))
                 given = layer is not None and layer.has((*path, *inner))
                 hidden = given and layer is not None and layer.is_from_variable((*path, *inner))
-                source = layer.origin((*path, *inner)) if given and layer is not None else "default"
+                source = layer.origin((*path, *inner)) if given and layer is not None else default
                 found.append(
                     OpSetting(key, path_text(inner), MASK if hidden or has_secret(_at(raw, inner)) else value, source)
                 )
         return found
+
+    def _given(self, *, in_signatures: bool = False) -> Iterator[tuple[str, OpDefinition, Any]]:
+        """Of each step that takes config and lacks none of it: its key, its op, and its checked config.
+
+        ``in_signatures``: also where the config is what the function's own parameter has as its default.
+        """
+        for key, op in configurable_ops(self._body) if self._body is not None else ():
+            config = op.config
+            if config is None or key in self.missing:
+                continue
+            if key in self.configs:
+                yield key, op, self.configs[key]
+            elif not config.has_default:
+                yield key, op, config.check({}, step_path(key), Problems())
+            elif in_signatures and (default := config.default_of(op.fn)) is not None:
+                yield key, op, default
 
     def places(self, ops: Mapping[str, Any], prefix: Path = ()) -> dict[str, tuple[Any, Path]]:
         """The config of each step, by its key, and where it stands; what stands in a wrong place is a mistake."""

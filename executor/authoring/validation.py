@@ -38,7 +38,7 @@ def validate_run_config(job: JobDefinition, run_config: Mapping[str, Any] | RunC
     resolved = job.resolve(run_config)
     kind = KINDS[1] if resolved.settings.in_process else KINDS[0]
     found = ValidRunConfig({"execution": {"config": {kind: settings_config(resolved.settings)}}})
-    ops = {key: {"config": data} for key, data in resolved.configs.items()}
+    ops = {key: {"config": data} for key, data in resolved.whole().items()}
     if ops:
         found["ops"] = ops  # texts of variables as they are: they work as text, and are not shown
     if resolved.tags:

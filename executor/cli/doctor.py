@@ -26,7 +26,7 @@ Exit codes:
 @click.option("--repair", is_flag=True, help="Make the index of runs anew from the folders of the runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(repair: bool, as_json: bool) -> int:
-    """Look at the versions, the home folder and its file system, executor.yaml, the ledger of pools, the index of runs.
+    """Look at the versions, the home folder and its file system, executor.yaml, the ledger of pools, the runs.
 
     The file system is tried: two processes share a ledger in a folder of their own, and one of them is killed. The
     ledger is proved: no lease without a living owner, no pool above its limit, locks and bells in order. Nothing in it
@@ -36,9 +36,9 @@ def doctor(repair: bool, as_json: bool) -> int:
     for finding in examine(repair=repair):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.level:<8} {finding.name}: {printable(finding.text)}")
-            if finding.fix:
-                click.echo(f"{'':<8} to fix: {printable(finding.fix)}")
+            text = f"{finding.name}: {finding.text}\n" + (f"to fix: {finding.fix}" if finding.fix else "")
+            for number, line in enumerate(text.splitlines()):
+                click.echo(f"{'' if number else finding.level:<8} {printable(line)}")
     problems = sum(finding.is_problem for finding in findings)
     if as_json:
         record = {

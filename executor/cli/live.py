@@ -133,10 +133,11 @@ class LiveView:
             self._view.tell(event, t)
         match event:
             case RunStarted():
+                from executor.runs.earlier import earlier_seconds
                 from executor.runs.replay import read_plan
                 from executor.runs.view import RunView
 
-                self._view = RunView(read_plan(self._folder), event, t)
+                self._view = RunView(read_plan(self._folder), event, t, earlier_seconds(self._folder, event.job))
                 self._lines.note(event, t)
             case StepStarted() | StepSucceeded():
                 self._lines.note(event, t)

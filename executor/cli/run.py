@@ -111,7 +111,8 @@ def run_job(
         return _run(
             job,
             watch,
-            _command(found, job, job_name),
+            _command(found, job, job_name, config_files, resumed=resume is not None),
+            config_files,
             config=resolved,
             selection=chosen,
             resume=resume,
@@ -123,6 +124,7 @@ def _run(
     job: JobDefinition,
     watch: Watch,
     command: list[str],
+    config_files: Sequence[str],
     *,
     config: ResolvedConfig,
     selection: list[str] | None,
@@ -131,6 +133,7 @@ def _run(
 ) -> int:
     """Run the job and show it; the exit code. ``command`` is how to ask for it again."""
     from executor.api import execute_job
+    from executor.runs.configs import lacks_secrets
 
     result = execute_job(
         job,
@@ -142,7 +145,7 @@ def _run(
         reexecution_options=resume,
         origin=origin,
     )
-    watch.finish(result, command)
+    watch.finish(result, command, to_resume=_files(config_files) if lacks_secrets(result.folder.config) else [])
     if result.success:
         return FAILED if watch.data_lost else OK
     return INTERRUPTED if result.interrupted or result.status == "cancelled" else FAILED
@@ -180,7 +183,19 @@ def _open_events(name: str) -> FileIO:
         raise UsageError(f"--events {name}: {error.strerror}") from error
 
 
-def _command(found: Found, job: JobDefinition, job_name: str | None) -> list[str]:
-    """How to ask for this job again, without the rest of the options."""
+def _command(
+    found: Found, job: JobDefinition, job_name: str | None, config_files: Sequence[str], *, resumed: bool
+) -> list[str]:
+    """How to ask for this job with this config again, without the rest of the options.
+
+    ``resumed``: its config may be that of an earlier run, and its file is named from another folder; so it is that run
+    which is to be gone on from.
+    """
+    if resumed:
+        return ["executor", "resume"]
     named = ["-j", job.name] if job_name is not None or len(found.jobs) > 1 else []
-    return ["executor", "run", *found.words, *named]
+    return ["executor", "run", *found.words, *named, *_files(config_files)]
+
+
+def _files(config_files: Sequence[str]) -> list[str]:
+    return [word for file in config_files for word in ("-c", file)]

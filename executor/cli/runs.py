@@ -17,12 +17,16 @@ from executor.runs.index import find_runs
 from executor.runs.prune import prune as prune_runs
 from executor.runs.records import DagsterRunStatus, RunsFilter
 from executor.runs.report import memory_text, seconds_text
+from executor.runs.words import LISTED, colours_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from executor.runs.records import DagsterRun
+    from executor.runs.words import Shown
+
+INTERRUPTED = DagsterRunStatus.INTERRUPTED
 
 EPILOG = """\b
 Examples:
@@ -81,7 +85,7 @@ def runs(
         click.echo(f"there is no {'such ' if statuses or job_name or tags else ''}run in {home}")
     else:
         head = ["run", "status", "job", "started", "took", "steps", "resumed from"]
-        click.echo("\n".join(table(head, [_row(run) for run in shown], keep=6)))
+        click.echo("\n".join(table(head, [_row(run) for run in shown], keep=6, shown=_shown(shown))))
         if len(found) > len(shown):
             click.echo(f"and {len(found) - len(shown)} older; to see all: executor runs -n 0")
     return OK
@@ -113,7 +117,8 @@ def prune(dry_run: bool, as_json: bool) -> int:
         for each in removals
     ]
     if rows:
-        click.echo("\n".join(table(["run", "status", "job", "started", "size", "why"], rows)))
+        head = ["run", "status", "job", "started", "size", "why"]
+        click.echo("\n".join(table(head, rows, shown=_shown([each.run for each in removals]))))
     size = memory_text(sum(each.run.size_bytes or 0 for each in removals))
     what = f"{len(removals)} run{'' if len(removals) == 1 else 's'} {'to be ' if dry_run else ''}removed"
     click.echo(f"{what}, {size}" if removals else "every run is kept")
@@ -134,6 +139,11 @@ def _row(run: DagsterRun) -> list[str]:
         "-" if run.steps is None else str(run.steps),
         "" if run.parent_run_id is None else run_text(run.parent_run_id),
     ]
+
+
+def _shown(runs: Sequence[DagsterRun]) -> list[Shown]:
+    """How their statuses are shown, where there are colours."""
+    return [LISTED[run.status.value] for run in runs] if colours_on(1) else []
 
 
 def _took(run: DagsterRun) -> float | None:

@@ -46,6 +46,11 @@ def show(run: str, as_json: bool) -> int:
     return OK
 
 
+# What is known of how long a run took; of one whose driver died, when that last wrote something down.
+# When a driver died is not known, but that it was later than what it last wrote.
+_TOOK = {"running": "has gone on for", "interrupted": "was last heard of after"}
+
+
 def _lines(result: RunResult) -> list[str]:
     started = _started(result)
     status = paint(RUNS[result.status].word, RUNS[result.status], colours=colours_on(1))
@@ -53,11 +58,8 @@ def _lines(result: RunResult) -> list[str]:
     if started is not None:
         running = result.status == "running"
         seconds = max(result.duration_s, time.time() - started.at) if running else result.duration_s
-        # When a driver died is not known, but that it was later than what it last wrote.
-        cut_off = result.status == "interrupted"
-        how_long = "has gone on for" if running else "was last heard of after" if cut_off else "took"
         lines.append(
-            f"  started {time_text(started.at)}, {how_long} {seconds_text(seconds)}; "
+            f"  started {time_text(started.at)}, {_TOOK.get(result.status, 'took')} {seconds_text(seconds)}; "
             f"at most {started.max_concurrent} at once; driver pid {started.pid}"
         )
         lines += [f"  {name}: {text}" for name, text in _settings(started) if text]

@@ -140,8 +140,11 @@ class Watch:
                 self._events = None
                 self.data_lost = True
 
-    def finish(self, result: RunResult, command: Sequence[str]) -> None:
-        """Show how the run went. ``command`` is how it was asked for, less its selection."""
+    def finish(self, result: RunResult, command: Sequence[str], *, to_resume: Sequence[str] = ()) -> None:
+        """Show how the run went. ``command`` is how it was asked for, less its selection.
+
+        ``to_resume`` are words that `executor resume` needs to go on from it.
+        """
         from executor.cli.root import COMMANDS
 
         self._end_viewer()
@@ -161,6 +164,7 @@ class Watch:
             command,
             output=self._output != "none",
             commands=COMMANDS,
+            to_resume=to_resume,
             colours=colours_on(2),
         )
         if failures:

@@ -10,6 +10,7 @@ from executor.cli.options import FAILED, INTERRUPTED, OK
 from executor.cli.stream import LineStream
 from executor.cli.text import run_text
 from executor.runs.home import find_run, home_folder
+from executor.runs.result import read_result
 from executor.runs.summary import Summary
 from executor.runs.words import colours_on, live_terminal
 from executor.scheduler.events import RunEnded
@@ -42,6 +43,8 @@ def watch(run: str, progress: str | None) -> int:
     alone.
     """
     folder = find_run(home_folder(), run)
+    if not folder.is_alive():
+        read_result(folder)  # one that never began is an error that says so
     live = live_terminal(1)
     if progress == "live" and not live:
         raise click.UsageError("--progress live: stdout is no terminal that can show it; leave it out")

@@ -31,7 +31,7 @@ PER_UNIQUE_VALUE = ("applyLimitPerUniqueValue", "apply_limit_per_unique_value")
 def settings_config(settings: ExecutorSettings) -> dict[str, Any]:
     """The config that these settings stand for: the other way round, every key written out."""
     if settings.in_process:
-        return {"retries": _retries_config(settings)}
+        return {"retries": _retries_config(settings), "pdb": settings.pdb, "stack_signal": settings.stack_signal}
     limits: list[dict[str, Any]] = []
     for limit in settings.tag_concurrency_limits:
         one: dict[str, Any] = {"key": limit.key, "limit": limit.limit}
@@ -50,6 +50,7 @@ def settings_config(settings: ExecutorSettings) -> dict[str, Any]:
         "retries": _retries_config(settings),
         "steps_per_worker": "unlimited" if settings.steps_per_worker is None else settings.steps_per_worker,
         "stop_grace_s": settings.stop_grace_s,
+        "stack_signal": settings.stack_signal,
     }
 
 

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
-_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9_]*)")
-_HEX = re.compile(r"[+-]?0x[0-9a-fA-F_]+")
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_HEX = re.compile(r"[+-]?0x[0-9a-fA-F]+")
 _POWER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?[eE][0-9]+|[+-]?[0-9]+[eE][+-][0-9]+|0o[0-7]+")
+
+# Longer ones are no settings, and some of them no numbers that Python reads.
+MOST_DIGITS = 100
 
 
 def config_from_files(*paths: str | os.PathLike[str]) -> LayeredConfig:
@@ -148,26 +151,41 @@ class _Reader:
             case "int":
                 return self._int(node, text)
             case "float":
-                if ":" in text:
-                    self._surprise(node, f"{text} is a number to the base 60 in YAML 1.1", None)
-                    return text
-                return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").replace(".Inf", "inf"))
+                return self._float(node, text)
             case "timestamp" | "value":
                 return text  # a date is for whoever takes it to read
         self._no_tag(node)
         return text
 
+    def _float(self, node: Node, text: str) -> float | str:
+        if ":" in text:
+            self._surprise(node, f"{text} is a number to the base 60 in YAML 1.1", None)
+            return text
+        if "_" in text:
+            return self._underscores(node, text)
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
     def _int(self, node: Node, text: str) -> int | str:
+        if len(text) > MOST_DIGITS:
+            self._file.add(node, f"is a number of {len(text)} characters; no setting is so large")
+            return text
+        if "_" in text and ":" not in text:
+            return self._underscores(node, text)
         if _WHOLE.fullmatch(text):
-            return int(text.replace("_", ""))
+            return int(text)
         if _HEX.fullmatch(text):
-            return int(text.replace("_", ""), 16)
+            return int(text, 16)
         if ":" in text:
             self._surprise(node, f"{text} is a number to the base 60 in YAML 1.1", None)
         else:
-            plain = text.lstrip("+-").lstrip("0b_") or "0"
+            plain = text.lstrip("+-").lstrip("0b") or "0"
+            sign = "-" if text.startswith("-") else ""
             what = "to the base 2" if "b" in text else "to the base 8"
-            self._surprise(node, f"{text} is a number {what} in YAML 1.1", plain if plain.isdecimal() else None)
+            self._surprise(node, f"{text} is a number {what} in YAML 1.1", sign + plain if plain.isdecimal() else None)
+        return text
+
+    def _underscores(self, node: Node, text: str) -> str:
+        self._surprise(node, f"{text} is a number in YAML 1.1 and text in YAML 1.2", _number(text.replace("_", "")))
         return text
 
     def _surprise(self, node: Node, said: str, instead: str | None) -> None:
@@ -181,6 +199,8 @@ class _Reader:
 
 def _number(text: str) -> str | None:
     try:
-        return str(int(text, 0)) if text.startswith("0o") else repr(float(text))
+        if text.startswith("0o"):
+            return str(int(text, 0))
+        return str(int(text)) if _WHOLE.fullmatch(text) else repr(float(text))
     except ValueError:
         return None

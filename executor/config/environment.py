@@ -54,7 +54,13 @@ def expanded(layer: Layer, problems: Problems) -> Layer:
     """The layer with the values of variables in place of what names them; one that is not set is a mistake."""
     reader = _Expansion(layer, problems.of(layer))
     data = reader.read(layer.data, ())
-    return replace(layer, data=data, words={**layer.words, **reader.words}) if reader.words else layer
+    if not reader.words and not reader.refused:
+        return layer
+    return replace(layer, data=data, words={**layer.words, **reader.words})
+
+
+# Of a whole number: a larger one may be neither written as text nor made a float.
+MOST_BITS = 333
 
 
 class _Expansion:
@@ -62,6 +68,7 @@ class _Expansion:
 
     def __init__(self, layer: Layer, problems: Problems) -> None:
         self._layer, self._problems = layer, problems
+        self.refused = False  #: there is something that cannot be checked
         self.words: dict[Path, str] = {}  #: by the path of each value that was replaced: what set it
 
     def read(self, value: Any, path: Path) -> Any:
@@ -75,6 +82,10 @@ class _Expansion:
             return [self.read(item, (*path, number)) for number, item in enumerate(value)]
         if isinstance(value, str) and self._layer.file is not None and "${" in value:
             return self._text(value, path)
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            self.refused = True
+            self._problems.add_unread(path, "is a whole number of more than 100 digits; no setting is so large")
+            return 0
         return value
 
     def _text(self, text: str, path: Path) -> str:

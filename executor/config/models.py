@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from executor.config.layers import Path
     from executor.config.problems import Problems
 
+#: What pydantic writes in the place of a ``SecretStr``.
+PYDANTIC_MASK = "*" * 10
+
 #: What is wrong, in the words of the other checks; others keep pydantic's.
 WORDS = {
     "int_type": "a whole number",
@@ -152,6 +155,14 @@ class ModelKind:
         """The data with the model's defaults; what is a ``SecretStr`` is masked by pydantic."""
         return self._model.model_validate(as_plain(plain)).model_dump(mode="json")
 
+    def whole(self, plain: Any) -> Any:
+        """The data with the model's defaults, to be given again: what stands in it is left as it is.
+
+        A default that is a ``SecretStr`` is left out: pydantic would have put a mask in its place.
+        """
+        dumped = self._model.model_validate(as_plain(plain)).model_dump(mode="json", by_alias=True)
+        return _filled(plain, dumped)
+
     def json_schema(self) -> dict[str, Any]:
         """The same as JSON Schema.
 
@@ -243,3 +254,23 @@ def _hint(kind: str, value: Any, shown: str) -> str:
     if isinstance(value, str) and WORDS[kind].endswith("number") and not isinstance(as_number(value), str):
         return f"; write it without quotes: {value}"
     return ""
+
+
+def _filled(plain: Any, dumped: Any) -> Any:
+    """Data with what only the dump of the model built of it has; as it is where their keys do not agree."""
+    if not isinstance(plain, Mapping) or not isinstance(dumped, Mapping) or not plain.keys() <= dumped.keys():
+        return plain
+    return {
+        key: _filled(plain[key], value) if key in plain else value
+        for key, value in dumped.items()
+        if key in plain or not _has_mask(value)
+    }
+
+
+def _has_mask(dumped: Any) -> bool:
+    """Whether pydantic has masked something in there."""
+    if isinstance(dumped, Mapping):
+        return any(map(_has_mask, dumped.values()))
+    if isinstance(dumped, list):
+        return any(map(_has_mask, dumped))
+    return bool(dumped == PYDANTIC_MASK)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from executor.config.layers import Path
 
@@ -79,18 +79,39 @@ def as_plain(data: Any) -> Any:
 LEAST_SECRET = 4
 
 
+# A value of a variable that is not named like a secret is often a word, such as a region; a short one stays readable.
+LEAST_UNNAMED = 8
+
+
 def without_secrets(text: str, data: Any) -> str:
     """A text of somebody else's about ``data``, with a mask in place of every secret of it."""
-    for secret in _secret_texts(data, secret=False):
-        if len(secret) >= LEAST_SECRET:
-            text = text.replace(secret, MASK)
+    return hidden(text, [secret for secret, _ in _secret_texts(data, named=False) if len(secret) >= LEAST_SECRET])
+
+
+def texts_to_hide(data: Any) -> list[str]:
+    """The secrets in a config that are told apart from other words wherever they stand, for ``hidden``."""
+    found = {
+        secret
+        for secret, named in _secret_texts(data, named=False)
+        if len(secret) >= (LEAST_SECRET if named else LEAST_UNNAMED)
+    }
+    return sorted(found, key=len, reverse=True)  # one may be part of another
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text with a mask in place of each of these."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
     return text
 
 
-def _secret_texts(data: Any, *, secret: bool) -> list[str]:
+def _secret_texts(data: Any, *, named: bool) -> Iterator[tuple[str, bool]]:
+    """Each secret, and whether it is named like one."""
     if isinstance(data, Mapping):
-        return [t for key, item in data.items() for t in _secret_texts(item, secret=secret or is_secret_name(key))]
-    if isinstance(data, list | tuple):
-        return [text for item in data for text in _secret_texts(item, secret=secret)]
-    is_one = isinstance(data, SecretText) or (secret and isinstance(data, str | int | float))
-    return [str(data)] if is_one else []
+        for key, item in data.items():
+            yield from _secret_texts(item, named=named or is_secret_name(key))
+    elif isinstance(data, list | tuple):
+        for item in data:
+            yield from _secret_texts(item, named=named)
+    elif isinstance(data, SecretText) or (named and isinstance(data, str | int | float)):
+        yield str(data), named

@@ -10,7 +10,8 @@ UNIT_BYTES = {"": 1, "b": 1} | {
     for ending, base in (("", 1024), ("b", 1000), ("ib", 1024))
 }
 
-_WHOLE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+# More digits would be no number that Python reads.
+_WHOLE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([a-z]*)")
 
 
 def parse_size(value: object) -> int:

@@ -23,6 +23,9 @@ MOST_ALIASED = 10_000
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
+# More digits would be no number that Python reads.
+_DIGITS = re.compile(r"[+-]?\d{1,100}")
+
 _NULL_TAG = "tag:yaml.org,2002:null"
 _TEXT_TAG = "tag:yaml.org,2002:str"
 
@@ -131,7 +134,7 @@ class YamlFile:
         if variable is not None:
             return self._number_of(node, *variable, least=least, most=most, hint=hint)
         text = node.value if node.id == "scalar" else ""
-        digits = re.fullmatch(r"[+-]?\d+", text)
+        digits = _DIGITS.fullmatch(text)
         if digits and node.tag == _TEXT_TAG:
             self.add(node, f"{shown(node)} is text; write it without quotes: {int(text)}")
         elif digits and len(text.lstrip("+-")) > 1 and text.lstrip("+-").startswith("0"):
@@ -166,7 +169,7 @@ class YamlFile:
         """The number that the value of a variable is, else None and a mistake. The value itself is not shown."""
         if text is None:
             return None
-        if re.fullmatch(r"[+-]?\d+", text) and int(text) >= least and (most is None or int(text) <= most):
+        if _DIGITS.fullmatch(text) and int(text) >= least and (most is None or int(text) <= most):
             return int(text)
         self.add(node, f"the environment variable {names} is no number that can stand here; {hint}")
         return None

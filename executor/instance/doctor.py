@@ -1,10 +1,12 @@
-"""Looks at all that limits of pools rest on (home folder, settings, ledger, …), at the machine, the index of runs."""
+"""Looks at what limits of pools rest on (home folder, ledger, …), at the machine, and at what runs have left behind."""
 
 from __future__ import annotations
 
+import os
 import platform
 import stat
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from executor import __version__
@@ -16,11 +18,14 @@ from executor.errors import ConfigError, ExecutorError, UnmetRequirement
 from executor.instance.trial import try_folder
 from executor.ledger.folders import refuse_to_make_under_running_work
 from executor.ledger.ledger import LEDGER_FILE
+from executor.ledger.named import RUN_SHOWN
 from executor.ledger.proof import Finding, prove
 from executor.ledger.views import LedgerView
 from executor.ledger.watch import CloseWatch
-from executor.runs.home import open_home
+from executor.outputs.writer import lacks_inodes, room_of
+from executor.runs.home import RunFolder, open_home, run_ids
 from executor.runs.index import INDEX_FILE, index_problems, rebuild
+from executor.runs.memory import in_memory
 from executor.runs.report import memory_text
 
 if TYPE_CHECKING:
@@ -60,6 +65,7 @@ def examine(home: Path | None = None, *, repair: bool = False) -> Iterator[Findi
         yield from try_folder(path)
     yield from _ledger(path)
     yield _index(path, repair=repair)
+    yield from _values(path)
 
 
 def _versions() -> Finding:
@@ -173,6 +179,40 @@ def _index(home: Path, *, repair: bool) -> Finding:
         text = "; ".join(problems) + "; what is asked of runs is read from their folders then, which takes longer"
         return Finding(name=name, level="note", text=text, fix=fix)
     return Finding(name=name, level="ok", text="sound, and as the folders of the runs are")
+
+
+def _values(home: Path) -> Iterator[Finding]:
+    """What runs have on the disk and in memory, and whether there is room for more."""
+    runs = run_ids(home)
+    kept = sum(RunFolder(home / "runs" / run_id).size_bytes() for run_id in runs)
+    disk = os.statvfs(home)
+    has = f"{_runs_text(len(runs))} with {memory_text(kept)}"
+    room = max(0, room_of(disk))
+    fix = "make room on that disk; executor runs prune --dry-run says what would be removed of runs, and why"
+    if lacks_inodes(disk):
+        text = f"{has}; the file system has no inode left for another file, so no value can be kept"
+        yield Finding(name="runs", level="problem", text=text, fix=fix)
+    elif not room:
+        text = f"{has}; the disk is full but for what is kept for histories, so no large value can be kept"
+        yield Finding(name="runs", level="problem", text=text, fix=fix)
+    else:
+        yield Finding(name="runs", level="ok", text=f"{has}, and room for {memory_text(room)} of values")
+    with suppress(ConfigError):  # told above
+        root = read_instance_settings(home).storage.memory_folder
+        there = [each for each in in_memory(root) if each.run.home == home]
+        dead = [each for each in there if not each.run.is_alive()]
+        for each in dead:
+            text = f"run {each.run.run_id[:RUN_SHOWN]} has died and left {memory_text(each.size_bytes)} of values in "
+            text += f"{each.path}; the next run moves them to its folder"
+            yield Finding(name="memory", level="note", text=text)
+        if not dead:
+            size = memory_text(sum(each.size_bytes for each in there))
+            whose = f"{size} of values in {root}, of {_runs_text(len(there))}" if there else f"no values in {root}"
+            yield Finding(name="memory", level="ok", text=f"{whose}; none was left by a run that died")
+
+
+def _runs_text(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _look(home: Path) -> list[Finding]:

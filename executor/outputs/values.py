@@ -10,12 +10,16 @@ import _pickle as pickle  # the C half: the Python half would be in the memory o
 import errno
 import os
 from contextlib import suppress
-from typing import Any
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError
 from executor.outputs.value_file import HEADER_BYTES, NotAValueFile, parts, unpack_header, view_of, whole_checksum
-from executor.outputs.writer import MEMORY, Storage, ValueWriter
+from executor.outputs.writer import MEMORY, Storage, ValueWriter, lacks_inodes
 from executor.scheduler.outcomes import StoredValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Bytes up to which a value travels inside the message and is kept in the run's history. One pipe buffer.
 INLINE_BYTES = 64 * 1024
@@ -249,11 +253,17 @@ def _why_not_stored(output: str, folder: str | os.PathLike[str], storage: Storag
     hint = ""
     if reason.errno in {errno.ENOSPC, errno.EDQUOT}:
         hint = "; set storage.values in executor.yaml to auto, or make room" if in_memory else "; make room there"
+        with suppress(OSError):
+            if lacks_inodes(os.statvfs(place)):
+                hint += " by removing files: its file system has no inode left for another one"
     return f"the value of output {output!r} could not be written to {place}: {reason.strerror or reason}{hint}"
 
 
 def find_unpicklable(value: object, where: str, error: Exception, depth: int = 4) -> tuple[object, str, Exception]:
-    """Which part of ``value`` cannot be pickled, as a path such as ``result['model'].lock``, and what was raised."""
+    """Which part of ``value`` cannot be pickled, as a path such as ``result['model'].lock``, and what was raised.
+
+    The parts of a function are what it refers to, ``helper > LOCK``.
+    """
     for name, part in _parts_of(value) if depth else ():
         refused = _refusal_of(part)
         if refused is not None:
@@ -286,9 +296,25 @@ def _parts_of(value: object) -> list[tuple[str, object]]:
         return [(f"[{key!r}]", item) for key, item in value.items()]
     if isinstance(value, list | tuple | set | frozenset):
         return [(f"[{position}]", item) for position, item in enumerate(value)]
+    if isinstance(value, FunctionType):
+        return [(f" > {name}", item) for name, item in _referred(value)]
     attributes = getattr(value, "__dict__", None)
     if isinstance(attributes, dict) and not isinstance(value, type):
         return [(f".{name}", item) for name, item in attributes.items()]
     slots = getattr(type(value), "__slots__", ())
     names = (slots,) if isinstance(slots, str) else slots
     return [(f".{name}", getattr(value, name)) for name in names if hasattr(value, name)]
+
+
+def _referred(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """What a function that is pickled by value takes along: variables of where it was defined, globals, defaults."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # nothing was assigned to it yet
+            yield name, cell.cell_contents
+    codes = [function.__code__]
+    for code in codes:
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    names = {name: None for code in codes for name in code.co_names}
+    yield from ((name, function.__globals__[name]) for name in names if name in function.__globals__)
+    yield "its defaults", (function.__defaults__, function.__kwdefaults__)
+    yield from vars(function).items()

@@ -41,6 +41,17 @@ class Storage(NamedTuple):
     memory_bytes: int = 0  #: ``auto`` fills the memory file system up to here, whoever uses it
 
 
+def room_of(disk: os.statvfs_result) -> int:
+    """Bytes that values may still take there; below 0 where none may be written."""
+    reserved = min(RESERVED_BYTES, disk.f_blocks * disk.f_frsize // RESERVED_PART)
+    return disk.f_bavail * disk.f_frsize - reserved
+
+
+def lacks_inodes(disk: os.statvfs_result) -> bool:
+    """Whether no file can be made there, however much room there is for what stands in files."""
+    return disk.f_files > 0 and disk.f_favail == 0  # some file systems have no fixed number of them, and say 0
+
+
 class ValueWriter:
     """One value file that is being written."""
 
@@ -141,10 +152,7 @@ class ValueWriter:
             self._check_disk(size)
 
     def _check_disk(self, size: int) -> None:
-        found = os.fstatvfs(self._fd)
-        free = found.f_bavail * found.f_frsize
-        reserved = min(RESERVED_BYTES, found.f_blocks * found.f_frsize // RESERVED_PART)
-        if size - self._at + reserved > free:
+        if size - self._at > room_of(os.fstatvfs(self._fd)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _move_to_disk(self) -> None:

@@ -48,6 +48,14 @@ def write_config(path: Path, config: ResolvedConfig) -> None:
         json.dump({"run_config": kept, "secrets": sorted(_hidden(given, kept))}, file, default=str, indent=1)
 
 
+def lacks_secrets(path: Path) -> bool:
+    """Whether the config that was kept there lacks secrets that it had, so that it has to be given once more."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["secrets"])
+    except OSError:
+        return False
+
+
 def read_config(path: Path) -> LayeredConfig | None:
     """The run config that was kept there, to run with it again; None where there was none.
 

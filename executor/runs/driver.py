@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from executor.config.secrets import hidden
 from executor.runs.display import Display
 from executor.runs.history import HistoryLost
 from executor.scheduler.commands import Record, StartStep, StopStep
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from executor.runs.values import ValueFiles
     from executor.scheduler.commands import Command
     from executor.scheduler.events import Event, Told
+    from executor.scheduler.outcomes import StepError
     from executor.scheduler.scheduler import Scheduler
     from executor.workers.clock import RunClock
     from executor.workers.interface import InputValue, MadeValue, Report, Workers
@@ -68,6 +70,7 @@ class Driver:
         claims: RunClaims | None = None,
         control: Control | None = None,
         configs: Mapping[int, InputValue] | None = None,
+        secrets: Sequence[str] = (),
         on_event: Callable[[Event, float], None] | None = None,
     ) -> None:
         self._files = files
@@ -75,6 +78,7 @@ class Driver:
         self._claims = claims  #: None: no step uses pools
         self._control = control  #: None: nobody can ask for anything but by a signal
         self._configs = configs  #: by step index: the input with a step's config; None or empty: no step has any
+        self._secrets = secrets  #: texts that are not shown where a step fails
         self._history, self._selector, self._clock = history, selector, clock
         self._on_event = on_event
         #: where it shows the run by itself too: when it wants to be called without an event
@@ -182,6 +186,8 @@ class Driver:
                 event = report if claims is None else self._with_claim(report, claims)
                 if event.__class__ is StepFailed:
                     event.chance = _chance()
+                    if self._secrets:
+                        event.error = _without(self._secrets, event.error)
                 self._write(event, now)
                 if event.__class__ is StepStarted or event.__class__ is RunNotice:
                     continue
@@ -367,3 +373,9 @@ class Driver:
 def _chance() -> float:
     """A number in [0, 1). Not from ``random``: once that is imported, it is seeded anew in each forked worker."""
     return int.from_bytes(os.urandom(3)) / (1 << 24)
+
+
+def _without(secrets: Sequence[str], error: StepError) -> StepError:
+    """What is told of a failure, without secrets of the run's config, which a step may have put into its exception."""
+    message, traceback = hidden(error.message, secrets), hidden(error.traceback, secrets)
+    return error._replace(message=message, traceback=traceback)

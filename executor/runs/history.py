@@ -60,9 +60,9 @@ class HistoryUnreadable(ExecutorError):
         self.path, self.line, self.reason = path, line, reason
 
     def __str__(self) -> str:
+        where = f"line {self.line}" if self.line > 0 else "its last line"
         return (
-            f"{self.path}, line {self.line}: {self.reason}; the file was damaged, or written by a later version of "
-            "this package"
+            f"{self.path}, {where}: {self.reason}; the file was damaged, or written by a later version of this package"
         )
 
 

@@ -14,20 +14,19 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from executor.config.machine import usable_memory
 from executor.errors import UnmetRequirement
 from executor.outputs.value_file import NotAValueFile, copy_file
 from executor.outputs.writer import MEMORY, Storage
-from executor.runs.home import ID_ALPHABET, ID_LENGTH, MOVED
+from executor.runs.home import ID_ALPHABET, ID_LENGTH, MOVED, RunFolder
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from executor.config.storage import StorageSettings
-    from executor.runs.home import RunFolder
 
 PREFIX = "executor-"
 
@@ -126,10 +125,37 @@ def settle_dead(root: str) -> list[str]:
     All of their values are kept, since nobody knows here which of them a resumed run will read.
     """
     lost: list[str] = []
+    for path, fd in _opened(root):
+        with suppress(OSError):  # its driver lives, or somebody else is at it
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lost += _settle(path, lambda _: True)
+    return lost
+
+
+class InMemory(NamedTuple):
+    """What a run has in memory, as others see it."""
+
+    path: Path
+    run: RunFolder  #: if its driver is dead, the next run that has a folder there does what is left to do
+    size_bytes: int
+
+
+def in_memory(root: str) -> list[InMemory]:
+    """The folders of this user's runs in ``root``. Takes no lock: one that is just being made would be in the way."""
+    found = []
+    for path, _ in _opened(root):
+        with suppress(OSError):
+            size = sum(file.lstat().st_blocks * 512 for file in path.iterdir())
+            found.append(InMemory(path, RunFolder((path / BACK).readlink().parent), size))
+    return found
+
+
+def _opened(root: str) -> Iterator[tuple[Path, int]]:
+    """The folders of this user's runs in ``root``, each with a descriptor that is closed when the next is asked for."""
     try:
         names = os.listdir(root)  # noqa: PTH208  (names are all it needs)
     except OSError:
-        return lost
+        return
     for name in names:
         run_id = name.removeprefix(PREFIX)
         if run_id == name or len(run_id) != ID_LENGTH or not ID_ALPHABET.issuperset(run_id):
@@ -140,13 +166,9 @@ def settle_dead(root: str) -> list[str]:
             continue
         try:
             if os.fstat(fd).st_uid == os.geteuid():
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                lost += _settle(Path(root, name), lambda _: True)
-        except OSError:  # its driver lives, or somebody else is at it
-            continue
+                yield Path(root, name), fd
         finally:
             os.close(fd)
-    return lost
 
 
 def _settle(path: Path, is_needed: Callable[[str], bool]) -> list[str]:

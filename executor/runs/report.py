@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 # A shorter wait is the time that the engine itself takes, and would be noise on every line.
 WAIT_SHOWN_S = 0.05
 
+# Of an error's line; what is longer is data, and would hide the errors around it.
+LINE_CHARS = 500
+
 
 def printable(text: str) -> str:
     """The text on one line, with everything that is not to be seen (control codes, line ends) spelled out."""
@@ -53,8 +56,14 @@ def _spelled(char: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line of a text that has something on it, printable."""
-    return printable(next((line for line in text.splitlines() if line.strip()), ""))
+    """The first line of a text that has something on it, printable, and its beginning only where it is very long."""
+    return clipped(printable(next((line for line in text.splitlines() if line.strip()), "")))
+
+
+def clipped(line: str) -> str:
+    """The line, or its beginning and how much more there is of it: an error may say a whole table in one line."""
+    more = len(line) - LINE_CHARS
+    return line if more <= 0 else f"{line[:LINE_CHARS]}... ({more} more characters)"
 
 
 def seconds_text(seconds: float) -> str:

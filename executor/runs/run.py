@@ -65,6 +65,7 @@ def drive_run(
     origin: Mapping[str, object] | None = None,
     retention: RetentionSettings | None = None,
     configs: Mapping[int, InputValue],
+    secrets: Sequence[str] = (),
     on_event: Callable[[Event, float], None] | None,
 ) -> RunResult:
     """Run ``plan`` on ``workers``, which were started and are closed here, and give the run's lock back at its end.
@@ -72,7 +73,7 @@ def drive_run(
     ``client`` is the run's side of the ledger of pools, and closed here too; None where it uses none and has none.
     ``reused`` are steps that succeeded in an earlier run, ``parent``, and are not run again. ``retention`` says which
     runs are removed at the end; None: none.
-    ``configs`` are the inputs with the config of steps, by step index.
+    ``configs`` are the inputs with the config of steps, by step index; ``secrets`` texts of it that are never shown.
     ``memory`` is where its values wait that are in memory; what is needed of them moves to its folder at its end.
     ``keep_values``: values stay that steps have only passed on.
 
@@ -113,6 +114,7 @@ def drive_run(
             claims=claims,
             control=control,
             configs=configs,
+            secrets=secrets,
             on_event=on_event,
         )
         started = RunStarted(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.authoring.tags import normalized_tags, tagged_priority
 from executor.config.instance_file import read_instance_settings
+from executor.config.secrets import texts_to_hide
 from executor.errors import ConfigError, UsageError
 from executor.ledger.liveness import new_owner, take_step_lock
 from executor.plan.compile import compile_job
@@ -155,6 +156,7 @@ def start_run(
             origin=origin or {},
             retention=instance.retention,
             configs=config_inputs(plan, config),
+            secrets=texts_to_hide([*config.configs.values()]),
             memory=memory,
             keep_values=keep_values,
             on_event=on_event,

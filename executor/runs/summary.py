@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from executor.ledger.named import run_name
 from executor.plan.paths import critical_path
-from executor.runs.report import first_line, memory_text, printable, seconds_text, step_output, waits_text
+from executor.runs.report import clipped, first_line, memory_text, printable, seconds_text, step_output, waits_text
 from executor.runs.words import RUNS, STATES, paint, word
 from executor.scheduler.events import (
     CancelRequested,
@@ -158,13 +158,15 @@ class Summary:
         *,
         output: bool = True,
         commands: Collection[str] = (),
+        to_resume: Sequence[str] = (),
         colours: bool = False,
     ) -> str:
         """What is known of each failed step, and what to do next; empty where there is nothing to say.
 
         ``command`` is how the run was asked for, less its selection, where that is known; it is shown so that a step
-        can be run alone.
-        ``output`` shows the last lines that the step wrote. ``commands`` are those that there are to go on with.
+        can be run alone. Where it is ``executor resume``, the step is run alone on what this run has left.
+        ``output`` shows the last lines that the step wrote. ``commands`` are those that there are to go on with;
+        ``to_resume`` are words that `executor resume` needs after the run.
         """
         run = run_name(folder.run_id)
         blocks = []
@@ -173,7 +175,7 @@ class Summary:
             if "logs" in commands and event.facts.log_to > event.facts.log_from:
                 lines.append(f"  to read all that it wrote: {_words('executor', 'logs', run, event.key)}")
             if command is not None:
-                lines.append(f"  to run it alone here: {_alone_text(event.key, plan, command)}")
+                lines.append(f"  to run it alone here: {_alone_text(event.key, plan, command, [run, *to_resume])}")
             blocks.append("\n".join(lines))
         if rest := list(self.failed)[FAILURES_SHOWN:]:
             blocks.append(
@@ -181,7 +183,9 @@ class Summary:
                 + (", ..." if len(rest) > FAILURES_SHOWN else "")
             )
         if "resume" in commands and self.status not in {"running", "succeeded"}:
-            blocks.append(f"to go on from here, keeping what succeeded: {_words('executor', 'resume', run)}")
+            blocks.append(
+                f"to go on from here, keeping what succeeded: {_words('executor', 'resume', run, *to_resume)}"
+            )
         return "\n\n".join(blocks)
 
 
@@ -190,7 +194,7 @@ def _failure_lines(event: StepFailed, folder: RunFolder, *, output: bool, colour
     attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
     failed = paint(STATES[StepState.FAILED].word, STATES[StepState.FAILED], colours=colours)
     lines = [f"{printable(event.key)} {failed}{attempt}: {first_line(error.message)}"]
-    trace = [printable(line.expandtabs()) for line in error.traceback.splitlines()]
+    trace = [clipped(printable(line.expandtabs())) for line in error.traceback.splitlines()]
     if len(trace) > TRACEBACK_LINES:
         trace = ["...", *trace[-TRACEBACK_LINES:]]
     lines += [f"    {line}" for line in trace]
@@ -217,7 +221,9 @@ def _path_text(path: tuple[str, ...]) -> str:
     return " > ".join([*map(printable, path[:half]), between, *map(printable, path[-half:])])
 
 
-def _alone_text(key: str, plan: Plan, command: Sequence[str]) -> str:
+def _alone_text(key: str, plan: Plan, command: Sequence[str], run: Sequence[str]) -> str:
+    if command[1] == "resume":
+        return _words(*command, *run, "--only", key, "--in-process")
     # A step that reads from others needs them to run as well; * is all that is above it.
     above = plan.upstream[plan.index_of[key]]
     return _words(*command, "--in-process", "--select", f"*{key}" if above else key)

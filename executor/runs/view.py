@@ -50,7 +50,7 @@ class RunningStep(NamedTuple):
     attempt: int
     pid: int  #: 0: not known
     took_s: float
-    usual_s: float | None  #: what steps like it took on average; None: none has ended
+    usual_s: float | None  #: what steps like it take on average; None: not known
     slow: bool
     stopping: bool  #: somebody asked it to stop
 
@@ -123,8 +123,13 @@ class _Waiting:
 class RunView:
     """Follows one run. ``tell`` it every event after the first in order; ask for a ``frame`` whenever one is shown."""
 
-    def __init__(self, plan: Plan, started: RunStarted, t: float = 0.0) -> None:
-        """``started`` is the first event of the run, and ``t`` its time."""
+    def __init__(
+        self, plan: Plan, started: RunStarted, t: float = 0.0, earlier_s: Mapping[str, float] | None = None
+    ) -> None:
+        """``started`` is the first event of the run, and ``t`` its time.
+
+        ``earlier_s``: seconds that steps took in earlier runs of the job, by key, as far as that is known.
+        """
         self.started = started
         self._plan = plan
         self._replay = Replay(plan, started, t)
@@ -135,7 +140,7 @@ class RunView:
         self._waits_for: dict[str, str] = {}  #: step whose claim waits -> its place in _waiting
         self._retries: dict[str, tuple[int, float]] = {}  #: step -> its next attempt, and when
         self._failed: deque[Failed] = deque(maxlen=ROWS)
-        self._remaining = Remaining(plan)
+        self._remaining = Remaining(plan, earlier_s)
 
     def tell(self, event: Event, t: float) -> None:
         """Something happened ``t`` seconds after the run began.

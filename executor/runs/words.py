@@ -48,6 +48,12 @@ RUNS: dict[str, Shown] = {
     "interrupted": Shown("interrupted", "magenta", "⊘", "/"),
 }
 
+#: By the status of a run in a list of runs, where there are also some of which nothing but their folder is known.
+LISTED: dict[str, Shown] = RUNS | {
+    "not begun": Shown("not begun", "bright_black", "○", "-"),
+    "unreadable": Shown("unreadable", "yellow", "!", "!"),
+}
+
 #: What is worth a second look though nothing has failed: a slow step, a notice.
 NOTICE = Shown("notice", "yellow", "!", "!")
 

@@ -124,6 +124,8 @@ def pickle_ops(ops: Sequence[OpDefinition]) -> bytes:
     """
     import cloudpickle
 
+    from executor.outputs.values import find_unpicklable
+
     try:
         data: bytes = cloudpickle.dumps(tuple(ops))
     except Exception as error:
@@ -131,9 +133,12 @@ def pickle_ops(ops: Sequence[OpDefinition]) -> bytes:
             try:
                 cloudpickle.dumps(op)
             except Exception as reason:  # noqa: BLE001  (a reducer of the user's may raise anything)
+                part, where, refused = find_unpicklable(op.fn, "", reason)
+                why = f"{type(part).__module__}.{type(part).__qualname__}: {refused}"
+                what = f"{where.removeprefix(' > ')}, which" if where else "what"
                 raise WorkersUnavailable(
-                    f"{op.label} cannot be sent to a fresh process, because what its function refers to cannot "
-                    f"be pickled ({reason}); define it in a module, or make that object inside the function"
+                    f"{op.label} cannot be sent to a fresh process, because its function refers to {what} cannot "
+                    f"be pickled ({why}); define it in a module, or make that object inside the function"
                 ) from error
         raise WorkersUnavailable(f"the job cannot be sent to a fresh process: {error}") from error
     return data

@@ -40,7 +40,7 @@ def test_a_job_hands_all_arguments_over(
         return "result"
 
     monkeypatch.setattr(executor.api, function, record)
-    arguments = ARGUMENTS | ({"resume_from": "last", "progress": True} if method == "execute" else {})
+    arguments = ARGUMENTS | {"resume_from": "last"} | ({"progress": True} if method == "execute" else {})
     assert getattr(made, method)(CONFIG, **arguments) == "result"
     assert calls == [((made, CONFIG), arguments)]
 

@@ -308,3 +308,40 @@ def test_steps_without_config_get_nothing_more_than_before() -> None:
     made = dg.job(name="made")(lambda: [ops.none_at_all()])
     assert config_inputs(compile_job(made), made.resolve()) == {}
     assert not ops.none_at_all.prepares
+
+
+def test_what_a_run_config_comes_to_has_the_defaults_of_each_op_and_can_be_given_again() -> None:
+    given = {"ops": {"load": {"config": {"rows": 3, "source": {"url": "s3://"}}}}}
+    valid = dg.validate_run_config(ops.load_only, given)
+    source = {"url": "s3://"}  # the default of its password is a SecretStr, and stays where it is
+    assert valid["ops"]["load"]["config"] == {"rows": 3, "mode": "full", "source": source, "folder": "."}
+    assert dg.validate_run_config(ops.load_only, valid) == valid
+
+
+def test_the_config_that_stands_in_a_functions_signature_is_shown_as_that() -> None:
+    class Rows(Config):
+        rows: int
+
+    @dataclass
+    class Rate:
+        rate: float = 0.5
+
+    @dg.op
+    def load(config: Rows = Rows(rows=3)) -> int:  # noqa: B008  (what is tested)
+        return config.rows
+
+    @dg.op
+    def train(rows: int, config: Rate = Rate(rate=0.1)) -> float:  # noqa: B008  (as above)
+        return rows * config.rate
+
+    @dg.job
+    def pipe() -> None:
+        train(load())
+
+    assert dg.validate_run_config(pipe).get("ops") is None, "it is not of the run config"
+    assert [row for row in pipe.resolve().ops() if row.path] == [
+        ("load", "rows", 3, "default of op 'load'"),
+        ("train", "rate", 0.1, "default of op 'train'"),
+    ]
+    again = pipe.resolve({"ops": {"load": {"config": {"rows": 4}}}})
+    assert [(row.value, row.source) for row in again.ops() if row.step == "load"] == [(4, "the run config")]

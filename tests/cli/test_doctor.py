@@ -31,3 +31,17 @@ def test_a_problem_ends_with_1_and_says_how_to_fix_it(capfd: pytest.CaptureFixtu
     assert lines[-1] == "1 problem"
     assert run_command(["instance", "doctor", "--json"]) == 1
     assert json.loads(capfd.readouterr().out)["ok"] is False
+
+
+def test_lines_to_write_are_told_as_lines(capfd: pytest.CaptureFixture[str], own_home: Path) -> None:
+    own_home.mkdir(mode=0o700)
+    own_home.joinpath("executor.yaml").write_text("concurrency: {pools: {database: 3}}\n")
+    assert run_command(["instance", "doctor"]) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split() for line in lines[lines.index("           concurrency:") :][:5]] == [
+        ["concurrency:"],
+        ["pools:"],
+        ["limits:"],
+        ["database:", "3"],
+        ["to", "fix:", "correct", "that", "line"],
+    ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from executor.cli.root import run_command
+from executor.runs.words import LISTED, paint
 from executor.scheduler.events import RunNotice, SlotHolder, SlotsGranted, SlotsWaiting, StepFailed, StepSucceeded
 from executor.scheduler.outcomes import StepError
 
@@ -90,6 +93,40 @@ def test_the_runs_are_listed_the_newest_first(command: Command, own_home: Path) 
         assert masked(command("runs", "-n", "0")[1]) == masked(out)
 
 
+def test_of_a_run_whose_driver_died_it_is_told_how_long_it_took_at_least(command: Command, own_home: Path) -> None:
+    run = WrittenRun(own_home, step("a"), step("b"), at_once=1)
+    run.tell(StepSucceeded("a", 1), 30.0)
+    run.die(30.0)
+    assert masked(command("runs")[1], run) == (
+        "run  status  job  started  took  steps\nRUN1  interrupted  nightly  TIME  30.0 s or more  2\n"
+    )
+    assert ", was cut off, and last heard of after 30.0 s; at most 1 at once" in command("show", "last")[1]
+
+
+def on_terminal(*words: str, **environ: str) -> str:
+    """What a command prints on a terminal."""
+    ours, theirs = os.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"} | environ
+    try:
+        subprocess.run([sys.executable, "-m", "executor.cli", *words], check=True, stdout=theirs, env=env, timeout=100)
+        return os.read(ours, 64 * 1024).decode()  # it is small, so the terminal has kept all of it
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_the_list_of_runs_has_the_colours_of_the_one_table(own_home: Path) -> None:
+    small_run(own_home)
+    broken = small_run(own_home)
+    broken.folder.events.write_text("{}\n")
+    with WrittenRun(own_home, step("a")):
+        out, plain = on_terminal("runs"), on_terminal("runs", NO_COLOR="1")
+    shutil.rmtree(broken.folder.path)  # every run that is left is replayed after the test
+    for status in ("running", "failed", "unreadable"):
+        assert paint(status, LISTED[status], colours=True) in out
+    assert "\x1b" not in plain
+
+
 def test_a_run_that_never_began_or_cannot_be_read_is_listed_all_the_same(command: Command, own_home: Path) -> None:
     broken = small_run(own_home)
     broken.folder.events.write_text("{}\n")
@@ -104,7 +141,7 @@ def test_a_run_that_never_began_or_cannot_be_read_is_listed_all_the_same(command
     )
     code, out, err = command("why", broken.run_id[:8])
     assert (code, out) == (1, "")
-    assert "events.jsonl, line -1: not an event" in err
+    assert "events.jsonl, its last line: not an event" in err
     shutil.rmtree(broken.folder.path)  # every run that is left is replayed after the test
 
 

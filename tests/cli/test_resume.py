@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,61 @@ def test_a_config_with_a_secret_is_not_kept_and_has_to_be_given_again(write, exe
     assert again.returncode == 2
     assert "ops.load.config.api_key" in again.stderr
     assert "hunter2" not in again.stderr
+
+
+FAILS = """
+from executor import Config, job, op
+
+class Source(Config):
+    rows: int
+    api_key: str = ""
+
+@op
+def load(config: Source):
+    print("load ran")
+    return config.rows
+
+@op
+def train(load):
+    if load == 13:
+        raise ValueError("unlucky")
+
+@job
+def pipe():
+    train(load())
+"""
+
+
+def told(text: str, what: str) -> list[str]:
+    """The words of the command that stands after this."""
+    (line,) = [line for line in text.splitlines() if what in line]
+    return shlex.split(line.partition(": ")[2])
+
+
+def test_the_commands_that_are_told_after_a_failure_run_it_again_with_its_config(write, executor) -> None:
+    write("pipe.py", FAILS)
+    write("rows.yaml", "ops: {load: {config: {rows: 13}}}\nexecution: {config: {multiprocess: {max_concurrent: 2}}}\n")
+    first = executor("run", "pipe.py", "-c", "rows.yaml")
+    alone = told(first.stderr, "to run it alone here")
+    assert alone == ["executor", "run", "pipe.py", "-c", "rows.yaml", "--in-process", "--select", "*train"]
+    second = executor(*alone[1:])
+    assert (second.returncode, "ValueError: unlucky" in second.stderr) == (1, True)
+
+    go_on = told(first.stderr, "to go on from here")
+    third = executor(*go_on[1:], cwd=write("elsewhere/x", "").parent)
+    assert (third.returncode, "ValueError: unlucky" in third.stderr) == (1, True)
+    alone = told(third.stderr, "to run it alone here")
+    fourth = executor(*alone[1:], cwd=write("elsewhere/x", "").parent)
+    assert (fourth.returncode, "ValueError: unlucky" in fourth.stderr) == (1, True)
+    assert "load ran" not in fourth.stdout, "what it reads was there"
+
+
+def test_the_commands_that_are_told_give_a_config_with_secrets_again(write, executor) -> None:
+    write("pipe.py", FAILS)
+    write("my rows.yaml", "ops: {load: {config: {rows: 13, api_key: abc}}}\n")
+    text = executor("run", "pipe.py", "-c", "my rows.yaml").stderr
+    go_on = told(text, "to go on from here")
+    assert go_on[3:] == ["-c", "my rows.yaml"]
+    text = executor(*go_on[1:]).stderr
+    assert "ValueError: unlucky" in text
+    assert "ValueError: unlucky" in executor(*told(text, "to run it alone here")[1:]).stderr

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from executor.runs.home import find_run
+from executor.runs.home import find_run, make_run, open_home
 from tests.window import CTRL_C, Window, gate
 
 JOBS = """
@@ -145,3 +145,12 @@ def test_a_run_that_is_not_there_is_an_error(executor) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no run '7f3a'" in done.stderr
     assert executor("watch", "last", "--progress", "live").returncode == 2
+
+
+@pytest.mark.parametrize("words", [(), ("--progress", "none")])
+def test_a_run_that_never_began_is_told_as_that(executor, own_home: Path, words: tuple[str, ...]) -> None:
+    lock = make_run(open_home(own_home))
+    lock.release()
+    ended = executor("watch", "last", *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"Error: run {lock.folder.run_id} has no events: its driver died before it began\n"

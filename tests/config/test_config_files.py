@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def problems(*names: str) -> list[str]:
 def test_plain_values_are_what_they_look_like(write) -> None:
     text = """
 a: 1
-b: 1_000
+b: 1000
 c: 0x1F
 d: 2.5
 e: 1.0e+3
@@ -48,6 +49,7 @@ m: |
 n: -3
 o: {}
 p: .inf
+q: [-.Inf, +.INF]
 1: number
 true: word
 """
@@ -68,9 +70,15 @@ true: word
         "n": -3,
         "o": {},
         "p": float("inf"),
+        "q": [float("-inf"), float("inf")],
         1: "number",
         "true": "word",
     }
+
+
+@pytest.mark.parametrize("text", [".nan", ".NaN", ".NAN"])
+def test_what_is_no_number_is_read_as_that(write, text: str) -> None:
+    assert math.isnan(config_from_files(write(f"a: {text}"))["a"])
 
 
 @pytest.mark.parametrize("word", ["yes", "No", "ON", "off"])
@@ -85,7 +93,13 @@ def test_words_that_yaml_1_1_takes_for_truth_are_refused_as_values_and_keys(writ
     ("written", "said"),
     [
         ("010", 'write 10, or "010" in quotes'),
+        ("-010", 'write -10, or "-010" in quotes'),
         ("0b11", "to the base 2"),
+        ("1_000", 'write 1000, or "1_000" in quotes'),
+        ("-1_000.5", "write -1000.5, or"),
+        ("0x_", 'write "0x_" in quotes'),
+        ("9" * 5000, "is a number of 5000 characters"),
+        ("0x" + "f" * 5000, "is a number of 5002 characters"),
         ("1:30", "to the base 60"),
         ("190:20:30.15", "to the base 60"),
         ("0o17", "write 15, or"),

@@ -187,6 +187,10 @@ SLOTS = "write a whole number of slots from 0, which pauses the pool, to 1000, o
         ("concurrency: {pools: {default_limit: yes}}", f"1:38: yes is not a whole number; {SLOTS}"),
         ("concurrency: {pools: {default_limit: -1}}", f"1:38: -1 is not allowed; {SLOTS}"),
         ("concurrency: {pools: {default_limit: 1001}}", f"1:38: 1001 is not allowed; {SLOTS}"),
+        (
+            f"concurrency: {{pools: {{default_limit: {'9' * 5000}}}}}",
+            f"1:38: {'9' * 5000} is not a whole number; {SLOTS}",
+        ),
         ("concurrency: {pools: {default_limit: [1]}}", f"1:38: a sequence is not a whole number; {SLOTS}"),
         ("concurrency: {pools: {default_limit: '3'}}", "1:38: '3' is text; write it without quotes: 3"),
         (

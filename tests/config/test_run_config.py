@@ -4,9 +4,18 @@ from typing import Any
 
 import pytest
 
+import executor as dg
+from executor.config.check import (
+    IN_PROCESS_SETTINGS,
+    ONLY_IN_PROCESS_SETTINGS,
+    SETTINGS,
+    executor_settings,
+    settings_config,
+)
 from executor.config.layers import Layer, path_text
 from executor.config.problems import Problems
 from executor.config.run_config import sections
+from executor.config.settings import ExecutorSettings
 
 
 def read(config: Any) -> tuple[tuple[str | None, Any, str], list[str]]:
@@ -125,3 +134,20 @@ def test_a_misspelled_name_of_an_executor_is_told_the_right_one(where: str) -> N
     for part in reversed(where.split(".")):
         config = {part: config}
     assert read(config)[1] == [f'{where}: unknown key "multiproces"; did you mean "multiprocess"?']
+
+
+@pytest.mark.parametrize("key", ["stop_grace_s", "max_concurrent", "steps_per_worker"])
+def test_a_number_that_is_larger_than_any_setting_is_a_mistake(key: str) -> None:
+    job = dg.define_asset_job("any", "*")
+    with pytest.raises(dg.ConfigError) as caught:
+        job.resolve({"execution": {"config": {key: 10**5000}}})
+    assert caught.value.problems == (
+        f"execution.config.{key}: is a whole number of more than 100 digits; no setting is so large",
+    )
+
+
+def test_what_settings_stand_for_names_every_one_of_them() -> None:
+    fixed = {"step_dependency_config"}  # there is one value for it
+    assert set(settings_config(ExecutorSettings())) == set(SETTINGS) - ONLY_IN_PROCESS_SETTINGS - fixed
+    assert set(settings_config(ExecutorSettings(in_process=True))) == set(IN_PROCESS_SETTINGS) - fixed
+    assert executor_settings(settings_config(ExecutorSettings(stack_signal=False))).stack_signal is False

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 import executor as dg
 from executor import ConfigError, UsageError, config_from_files
-from executor.config.secrets import MASK, SecretText, as_plain, is_secret_name, masked
+from executor.config.secrets import MASK, SecretText, as_plain, hidden, is_secret_name, masked, texts_to_hide
 from executor.runs.configs import read_config, write_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "authoring"))  # test folders are no packages here
@@ -253,6 +253,38 @@ def test_no_secret_is_in_the_folder_of_a_run(write, monkeypatch: pytest.MonkeyPa
     assert kept["run_config"]["ops"]["load"]["config"]["source"] == {"url": {"env": "DB_URL"}, "password": MASK}
     assert kept["secrets"] == ["ops.load.config.source.password"]
     assert (folder / "config.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("executor", ["multiprocess", "in_process"])
+def test_no_secret_is_told_of_a_step_that_fails(write, monkeypatch: pytest.MonkeyPatch, executor: str) -> None:
+    monkeypatch.setenv("DB_URL", f"postgres://user:{SECRET}@host/east")
+    monkeypatch.setenv("REGION", "east")
+    source = {"url": {"env": "DB_URL"}, "password": SECRET}
+    config = {"ops": {"load": {"config": {"rows": 1, "source": source, "folder": {"env": "REGION"}}}}}
+
+    @dg.op
+    def fails(config: ops.LoadConfig) -> int:
+        assert config.source is not None
+        try:
+            raise ConnectionError(f"{config.source.url} is down")
+        except ConnectionError as error:
+            raise ValueError(f"no {config.folder}: {config.source.password.get_secret_value()}") from error
+
+    made = dg.job(name="made")(lambda: [fails.alias("load")()])
+    result = made.execute(config | {"execution": {"config": {executor: {}}}}, raise_on_error=False)
+    error = result.step("load").error
+    assert error is not None
+    assert error.message == f"ValueError: no east: {MASK}"
+    assert f"ConnectionError: {MASK} is down" in error.traceback
+    for path in (Path("home/runs") / result.run_id).rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_what_a_short_secret_or_a_part_of_another_hides() -> None:
+    data = {"token": "abc", "password": "hunter2", "old_password": "hunter2-old", "rows": "hunter", "pin": 4711}
+    data |= {"name": SecretText("short"), "url": SecretText("https://host")}
+    text = "abc hunter2 hunter2-old hunter short https://host/x"
+    assert hidden(text, texts_to_hide([data])) == f"abc {MASK} {MASK} hunter short {MASK}/x"
 
 
 def test_a_run_without_config_keeps_none(write) -> None:

@@ -137,6 +137,9 @@ WRONG = [
     # YAML
     Wrong("tags: {nightly: on}", "on means true in YAML 1.1"),
     Wrong("execution: {config: {max_concurrent: 010}}", "010 is a number to the base 8"),
+    Wrong(
+        "execution: {config: {max_concurrent: 1_000}}", "1_000 is a number in YAML 1.1 and text in YAML 1.2; write 1000"
+    ),
     Wrong("tags: {at: 12:30:00}", "is a number to the base 60"),
     Wrong("execution: {config: {stop_grace_s: 1e1}}", "1e1 is text in YAML 1.1"),
     Wrong("tags: {team: !!python/name:os.system x}", "is not read; leave it out"),

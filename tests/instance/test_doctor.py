@@ -14,12 +14,15 @@ import pytest
 from living_run import LivingRun
 
 from executor import Instance
+from executor.config.storage import StorageSettings
 from executor.database.errors import DatabaseFull
 from executor.instance import doctor, trial
 from executor.instance.doctor import examine
 from executor.ledger.ledger import Ledger
 from executor.ledger.proof import Finding
 from executor.ledger.views import LedgerView
+from executor.runs.home import make_run
+from executor.runs.memory import make_memory_folder
 
 GIB = 1 << 30
 RUN_A = "aaaaaaaa-0000-4000-8000-000000000000"
@@ -55,8 +58,10 @@ def test_an_empty_home_is_in_order_and_nothing_is_left_in_it(home: Path) -> None
         *["trial"] * 4,
         "ledger",
         "index of runs",
+        "runs",
+        "memory",
     ]
-    assert found[-2].text == "there is no ledger yet; the first run makes it"
+    assert found[-4].text == "there is no ledger yet; the first run makes it"
     assert sorted(os.listdir(home)) == before
 
 
@@ -378,3 +383,49 @@ def test_a_run_that_is_stopped_lives(home: Path) -> None:
     with LivingRun(home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
         os.kill(run.pid, signal.SIGSTOP)
         assert wrong_of(list(examine(home))) == []
+
+
+# --- what runs leave behind ------------------------------------------------------------------------------------------
+
+
+def of(home: Path, name: str) -> list[tuple[str, str]]:
+    return [(finding.level, finding.text) for finding in examine(home) if finding.name == name]
+
+
+def test_what_runs_have_on_the_disk_is_told_with_the_room_that_is_left(
+    home: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = make_run(home)
+    (lock.folder.values / "value").write_bytes(b"x" * (3 << 20))
+    ((level, text),) = of(home, "runs")
+    assert level == "ok"
+    assert text.startswith("1 run with 3 MiB, and room for ")
+
+    disk = os.statvfs(home)
+    full = SimpleNamespace(f_blocks=disk.f_blocks, f_bavail=10, f_frsize=4096, f_files=1000, f_favail=500)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    ((level, text),) = of(home, "runs")
+    assert (level, "the disk is full but for what is kept for histories" in text) == ("problem", True)
+    full.f_bavail, full.f_favail = disk.f_blocks, 0
+    ((level, text),) = of(home, "runs")
+    assert (level, "no inode left" in text) == ("problem", True)
+    lock.release()
+
+
+def test_values_that_a_dead_run_has_left_in_memory_are_a_note(home: Path, quick: None, tmp_path: Path) -> None:
+    shm = tmp_path / "shm"
+    shm.mkdir()
+    (home / "executor.yaml").write_text(f"storage: {{values: memory, memory_folder: {shm}}}")
+    assert of(home, "memory") == [("ok", f"no values in {shm}; none was left by a run that died")]
+    lock = make_run(home)
+    held = make_memory_folder(StorageSettings(values="memory", memory_folder=str(shm)), lock.folder, keep_all=False)
+    assert held is not None
+    (held.path / "value").write_bytes(b"x" * (2 << 20))
+    assert of(home, "memory") == [("ok", f"2 MiB of values in {shm}, of 1 run; none was left by a run that died")]
+    lock.release()  # as the kernel does it when its driver dies
+    text = f"run {lock.folder.run_id[:8]} has died and left 2 MiB of values in {held.path}; the next run moves them"
+    assert of(home, "memory") == [("note", f"{text} to its folder")]
+    assert of(Instance.get(tmp_path / "other").home, "memory") == [
+        ("ok", "no values in /dev/shm; none was left by a run that died")
+    ]
+    held.settle(lambda _: False)

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,13 @@ class Slotted:
         self.lock = threading.Lock()
 
 
+LOCK = threading.Lock()
+
+
+def refers_to(inner: Callable[[], object]) -> Callable[[], object]:
+    return lambda: [inner()]
+
+
 @pytest.mark.parametrize(
     ("value", "where"),
     [
@@ -90,6 +98,10 @@ class Slotted:
         (Holder(inner=Holder(deep=[threading.Lock()])), "result.inner.deep[0]"),
         (Slotted(), "result.lock"),
         ((number for number in ()), "result"),
+        (lambda: LOCK, "result > LOCK"),
+        (lambda: lambda: LOCK, "result > LOCK"),
+        ([lambda lock=LOCK: lock], "result[0] > its defaults[0][0]"),
+        (refers_to(lambda: LOCK), "result > inner > LOCK"),
     ],
 )
 def test_what_cannot_be_pickled_is_named(value: object, where: str, tmp_path: Path) -> None:

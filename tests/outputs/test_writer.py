@@ -35,7 +35,7 @@ def room(monkeypatch: pytest.MonkeyPatch, *, used: Callable[[], int] = lambda: 0
     """A memory file system of which so many bytes are used, and a disk with so many free ones."""
 
     def statvfs(_: object) -> Any:
-        return SimpleNamespace(f_blocks=used() + GIB, f_bavail=GIB, f_frsize=1)
+        return SimpleNamespace(f_blocks=used() + GIB, f_bavail=GIB, f_frsize=1, f_files=1000, f_favail=900)
 
     def fstatvfs(fd: int) -> Any:
         return SimpleNamespace(f_blocks=100 * GIB, f_bavail=free - os.fstat(fd).st_size, f_frsize=1)

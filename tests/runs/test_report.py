@@ -188,3 +188,11 @@ def test_an_attempt_that_wrote_nothing_or_has_no_log_has_no_output(tmp_path: Pat
         assert step_output(folder, facts, most_bytes=1000) == []
     folder.lane_log(1).write_bytes(os.urandom(100))
     assert step_output(folder, Facts(lane=1, log_from=200, log_to=300), most_bytes=1000) == []
+
+
+def test_of_an_error_that_is_longer_than_a_page_the_beginning_is_told() -> None:
+    text = first_line("ValueError: " + "x" * 10_000_000)
+    assert len(text) < 600
+    assert text.startswith("ValueError: xxx")
+    assert text.endswith("... (9999512 more characters)")
+    assert first_line("\n\nboom\nmore") == "boom"

@@ -22,11 +22,14 @@ from executor import (
     Out,
     Output,
     ReexecutionOptions,
+    RunFailed,
     RunResult,
     RunsFilter,
     UsageError,
+    asset,
     execute_job,
     job,
+    materialize,
     op,
 )
 from executor.runs import resume
@@ -144,6 +147,46 @@ def test_what_failed_and_what_is_below_it_runs_and_the_rest_is_read(shop: Shop) 
         "report": None,
     }
     assert notices(second)[0] == f"goes on from run {first.run_id}: 3 steps reused, 2 steps to run: train, report"
+
+
+def test_a_run_in_this_process_goes_on_from_one_of_workers_and_the_other_way_round(large_shop: Shop) -> None:
+    large_shop.fail("train")
+    first = large_shop.run()
+    assert large_shop.ran == ["check", "load", "other", "train"]
+    with pytest.raises(ValueError, match="train fails"):
+        large_shop.job.execute_in_process(resume_from=first.run_id)
+    assert large_shop.ran == ["train"]
+    large_shop.fail("report")
+    with pytest.raises(RunFailed):
+        large_shop.job.execute(resume_from="last")
+    large_shop.fail()
+    assert large_shop.ran == ["report", "train"]
+    last = large_shop.job.execute_in_process(resume_from="last")
+    assert large_shop.ran == ["report"]
+    assert last.output_for_node("report") == sum(range(100_000)) + 100_000 + 5
+
+
+def test_assets_that_were_made_in_a_run_are_not_made_again(tmp_path: Path, default_home: Path) -> None:
+    made = tmp_path / "made"
+
+    @asset
+    def orders() -> int:
+        with open(made, "a") as file:
+            file.write("orders\n")
+        return 3
+
+    @asset
+    def report(orders: int) -> int:
+        if not (tmp_path / "go").exists():
+            raise FileNotFoundError("there are no tables")
+        return orders + 1
+
+    first = materialize([orders, report], raise_on_error=False)
+    assert not first.success
+    (tmp_path / "go").touch()
+    result = materialize([orders, report], resume_from="last")
+    assert (result.output_for_node("report"), made.read_text()) == (4, "orders\n")
+    assert result.step("orders").reused_from == first.run_id
 
 
 def test_the_new_run_names_its_parent_in_its_history_and_its_tags(shop: Shop) -> None:

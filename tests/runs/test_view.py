@@ -227,6 +227,38 @@ def test_a_kind_that_was_measured_counts_with_its_own_mean() -> None:
     assert run.frame(101.0).left_s == pytest.approx(2.0)
 
 
+def test_a_step_that_has_not_run_yet_counts_with_what_it_took_in_earlier_runs() -> None:
+    plan = plan_of(step("load"), step("clean_1", "load"), step("clean_2", "clean_1"), step("train", "clean_2"))
+    earlier = {"load": 5.0, "clean_1": 2.0, "clean_2": 4.0, "train": 10.0, "gone": 100.0}
+    remaining = Remaining(plan, earlier)
+    assert remaining.left_s(0.0, []) is None, "it has not begun"
+    remaining.began(0.0)
+    assert remaining.left_s(1.0, [(0, 0.0)]) == pytest.approx(4.0 + 3.0 + 3.0 + 10.0)
+    remaining.measured(0, 2.0, 2.0)
+    remaining.over(0)
+    assert remaining.left_s(2.0, [(1, 2.0)]) == pytest.approx(3.0 + 3.0 + 10.0)
+    remaining.measured(1, 1.0, 3.0)
+    remaining.over(1)
+    assert remaining.left_s(3.0, [(2, 3.0)]) == pytest.approx(1.0 + 10.0), "what it took now comes before"
+
+
+def test_a_step_of_a_new_kind_counts_with_the_mean_of_the_others() -> None:
+    remaining = Remaining(plan_of(step("load"), step("train", "load")), {"load": 4.0})
+    remaining.began(0.0)
+    assert remaining.left_s(1.0, [(0, 0.0)]) == pytest.approx(3.0 + 4.0)
+    remaining.measured(0, 5.0, 5.0)
+    remaining.over(0)
+    assert remaining.left_s(5.0, [(1, 5.0)]) == pytest.approx(5.0)
+
+
+def test_a_step_is_slow_that_takes_much_longer_than_in_earlier_runs() -> None:
+    remaining = Remaining(plan_of(step("load"), step("quick")), {"load": 300.0, "quick": 0.01})
+    assert not remaining.slow(0, 899.0)
+    assert remaining.slow(0, 900.0)
+    assert not remaining.slow(1, 0.9)
+    assert remaining.slow(1, 1.0)
+
+
 def test_a_step_is_slow_that_takes_much_longer_than_those_like_it() -> None:
     run = Watched(wide(5), at_once=5)
     for number in range(1, 4):

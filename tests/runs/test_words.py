@@ -7,9 +7,10 @@ from typing import get_args
 
 import pytest
 
+from executor.runs.records import DagsterRunStatus
 from executor.runs.report import EventLines
 from executor.runs.result import RunStatus
-from executor.runs.words import RUNS, STATES, colours_on, live_terminal, paint
+from executor.runs.words import LISTED, RUNS, STATES, colours_on, live_terminal, paint
 from executor.scheduler.events import (
     StepCancelled,
     StepFailed,
@@ -24,10 +25,13 @@ from executor.scheduler.states import StepState
 
 S = StepState
 
+LATER = {DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING}
+
 
 def test_every_state_and_every_status_is_in_the_table() -> None:
     assert set(STATES) == set(StepState)
     assert set(RUNS) == set(get_args(RunStatus))
+    assert set(LISTED) >= {status.value for status in DagsterRunStatus if status not in LATER}
 
 
 def test_no_two_states_have_the_same_word_or_sign() -> None:

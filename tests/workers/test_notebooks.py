@@ -146,7 +146,7 @@ def test_a_notebook_says_what_cannot_work_there_and_the_way_out(kernel: Any) -> 
     cell(kernel, "import threading\nLOCK = threading.Lock()\n@op\ndef locked():\n    with LOCK: return 1\n")
     cell(kernel, "@job\ndef with_lock(): locked()\n")
     said = cell(kernel, "with_lock.execute()")
-    assert "op 'locked' cannot be sent to a fresh process" in said
+    assert "op 'locked' cannot be sent to a fresh process, because its function refers to LOCK, which" in said
     assert "make that object inside the function" in said
     assert cell(kernel, "with_lock.execute_in_process().output_for_node('locked')") == "1"
     assert "op 'wait' is async, and an event loop runs in this thread already" in cell(
