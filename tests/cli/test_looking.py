@@ -98,9 +98,9 @@ def test_of_a_run_whose_driver_died_it_is_told_how_long_it_took_at_least(command
     run.tell(StepSucceeded("a", 1), 30.0)
     run.die(30.0)
     assert masked(command("runs")[1], run) == (
-        "run  status  job  started  took  steps\nRUN1  interrupted  nightly  TIME  30.0 s or more  2\n"
+        "run  status  job  started  took  steps\nRUN1  interrupted  nightly  TIME  at least 30.0 s  2\n"
     )
-    assert ", was cut off, and last heard of after 30.0 s; at most 1 at once" in command("show", "last")[1]
+    assert ", was last heard of after 30.0 s; at most 1 at once" in command("show", "last")[1]
 
 
 def on_terminal(*words: str, **environ: str) -> str:

@@ -9,13 +9,13 @@ from executor.config.check import (
     IN_PROCESS_SETTINGS,
     ONLY_IN_PROCESS_SETTINGS,
     SETTINGS,
-    executor_settings,
     settings_config,
 )
 from executor.config.layers import Layer, path_text
 from executor.config.problems import Problems
 from executor.config.run_config import sections
 from executor.config.settings import ExecutorSettings
+from tests.config.checked import executor_settings
 
 
 def read(config: Any) -> tuple[tuple[str | None, Any, str], list[str]]:

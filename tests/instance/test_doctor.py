@@ -402,7 +402,8 @@ def test_what_runs_have_on_the_disk_is_told_with_the_room_that_is_left(
     assert text.startswith("1 run with 3 MiB, and room for ")
 
     disk = os.statvfs(home)
-    full = SimpleNamespace(f_blocks=disk.f_blocks, f_bavail=10, f_frsize=4096, f_files=1000, f_favail=500)
+    full = SimpleNamespace(**{name: getattr(disk, name) for name in dir(disk) if name.startswith("f_")})
+    full.f_bavail, full.f_frsize, full.f_files, full.f_favail = 10, 4096, 1000, 500
     monkeypatch.setattr(os, "statvfs", lambda _: full)
     ((level, text),) = of(home, "runs")
     assert (level, "the disk is full but for what is kept for histories" in text) == ("problem", True)
