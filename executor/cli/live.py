@@ -206,10 +206,12 @@ class LiveView:
     def _take_signals(self) -> dict[int, Any]:
         """Hear of the terminal's signals; give what stood there before."""
         signal.set_wakeup_fd(self._woken_fd, warn_on_full_buffer=False)
-        wanted: dict[int, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), self._on_stop)
-        wanted |= {signal.SIGWINCH: self._on_resize, signal.SIGTSTP: self._on_pause}
-        # Ctrl-C is for the run, whose command is on this terminal too; or else it ends the watching.
-        wanted[signal.SIGINT] = signal.SIG_IGN if self._own else self._on_stop
+        wanted: dict[int, Any] = {signal.SIGWINCH: self._on_resize, signal.SIGTSTP: self._on_pause}
+        wanted[signal.SIGTERM] = self._on_stop
+        # Ctrl-C is for the run, whose command is on this terminal too, or else it ends the watching. A hang-up is the
+        # run's as well: it comes when the terminal is gone, which the next frame finds out, and when a driver dies that
+        # led the session, a moment before it can be seen to have died.
+        wanted |= dict.fromkeys((signal.SIGINT, signal.SIGHUP), signal.SIG_IGN if self._own else self._on_stop)
         return {signum: signal.signal(signum, handler) for signum, handler in wanted.items()}
 
     def _on_stop(self, signum: int, _frame: FrameType | None) -> None:
