@@ -129,7 +129,7 @@ def wide_fan_in():
 
 
 def deep(depth: int) -> int:
-    return deep(depth - 1) if depth else 1 // 0
+    return deep(depth - 1) if depth else 1 / 0
 
 
 @op

@@ -98,7 +98,7 @@ def test_four_hundred_inputs_of_60_kb_reach_their_reader(process_kind: str) -> N
 
 def test_a_failure_has_the_traceback_of_the_users_frames_alone(kind: str) -> None:
     result = run([ops.divides, ops.one], kind)
-    assert error_of(result, "divides") == ("exception", "ZeroDivisionError: integer division or modulo by zero")
+    assert error_of(result, "divides") == ("exception", "ZeroDivisionError: division by zero")
     trace = result.step("divides").error.traceback  # type: ignore[union-attr]
     lines = [line for line in trace.splitlines() if line.startswith("  File ")]
     assert [line.rpartition(" in ")[2] for line in lines] == ["divides", "deep", "deep", "deep"]
