@@ -64,7 +64,7 @@ def run(example: str, folder: Path) -> bytes:
     return subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, check=True).stdout
 
 
-#: Something of everything that the live view shows.
+#: Something of everything that the live view shows. The steps sleep in the place of work.
 NIGHTLY = """
 import time
 from executor import RetryPolicy, job, multiprocess_executor, op

@@ -376,12 +376,7 @@ def _freed_record(claims: dict[int, ClaimView], number: int) -> dict[str, object
 
 def pool_record(pool: PoolView, dead: Mapping[str, int] | None = None) -> dict[str, object]:
     """A pool as plain data; ``dead``: held slots by pool that whoever asks next takes back."""
-    record = _pool_record(pool)
-    return record if dead is None else {**record, "held_by_dead": dead.get(pool.name, 0)}
-
-
-def _pool_record(pool: PoolView) -> dict[str, object]:
-    return {
+    record: dict[str, object] = {
         "pool": pool.name,
         "limit": pool.limit,
         "source": pool.source,
@@ -391,6 +386,7 @@ def _pool_record(pool: PoolView) -> dict[str, object]:
         "waiting": pool.waiting,
         "parked": pool.parked,
     }
+    return record if dead is None else {**record, "held_by_dead": dead.get(pool.name, 0)}
 
 
 def claim_record(claim: ClaimView, pool: str) -> dict[str, object]:

@@ -133,9 +133,7 @@ def _row(run: DagsterRun) -> list[str]:
         run.job_name or "-",
         "-" if run.started_at is None else time_text(run.started_at),
         # When a driver died is not known, but that it was later than what it last wrote.
-        "-"
-        if took is None
-        else f"{'at least ' if run.status is DagsterRunStatus.INTERRUPTED else ''}{seconds_text(took)}",
+        "-" if took is None else f"{'at least ' if run.status is INTERRUPTED else ''}{seconds_text(took)}",
         "-" if run.steps is None else str(run.steps),
         "" if run.parent_run_id is None else run_text(run.parent_run_id),
     ]

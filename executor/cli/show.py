@@ -46,8 +46,7 @@ def show(run: str, as_json: bool) -> int:
     return OK
 
 
-# What is known of how long a run took; of one whose driver died, when that last wrote something down.
-# When a driver died is not known, but that it was later than what it last wrote.
+# What is known of how long a run took. When a driver died is not known, but that it was later than what it last wrote.
 _TOOK = {"running": "has gone on for", "interrupted": "was last heard of after"}
 
 

@@ -18,8 +18,8 @@ from executor.errors import ConfigError, ExecutorError, UnmetRequirement
 from executor.instance.trial import try_folder
 from executor.ledger.folders import refuse_to_make_under_running_work
 from executor.ledger.ledger import LEDGER_FILE
-from executor.ledger.named import RUN_SHOWN
-from executor.ledger.proof import Finding, prove
+from executor.ledger.named import run_name
+from executor.ledger.proof import Finding, counted, prove
 from executor.ledger.views import LedgerView
 from executor.ledger.watch import CloseWatch
 from executor.outputs.writer import lacks_inodes, room_of
@@ -186,7 +186,7 @@ def _values(home: Path) -> Iterator[Finding]:
     runs = run_ids(home)
     kept = sum(RunFolder(home / "runs" / run_id).size_bytes() for run_id in runs)
     disk = os.statvfs(home)
-    has = f"{_runs_text(len(runs))} with {memory_text(kept)}"
+    has = f"{counted(len(runs), 'run')} with {memory_text(kept)}"
     room = max(0, room_of(disk))
     fix = "make room on that disk; executor runs prune --dry-run says what would be removed of runs, and why"
     if lacks_inodes(disk):
@@ -202,17 +202,13 @@ def _values(home: Path) -> Iterator[Finding]:
         there = [each for each in in_memory(root) if each.run.home == home]
         dead = [each for each in there if not each.run.is_alive()]
         for each in dead:
-            text = f"run {each.run.run_id[:RUN_SHOWN]} has died and left {memory_text(each.size_bytes)} of values in "
+            text = f"run {run_name(each.run.run_id)} has died and left {memory_text(each.size_bytes)} of values in "
             text += f"{each.path}; the next run moves them to its folder"
             yield Finding(name="memory", level="note", text=text)
         if not dead:
             size = memory_text(sum(each.size_bytes for each in there))
-            whose = f"{size} of values in {root}, of {_runs_text(len(there))}" if there else f"no values in {root}"
+            whose = f"{size} of values in {root}, of {counted(len(there), 'run')}" if there else f"no values in {root}"
             yield Finding(name="memory", level="ok", text=f"{whose}; none was left by a run that died")
-
-
-def _runs_text(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _look(home: Path) -> list[Finding]:

@@ -5,7 +5,6 @@ Run as a module it is the second process: it holds a slot, and says what it sees
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -23,6 +22,7 @@ from executor.ledger.ledger import Ledger
 from executor.ledger.proof import Finding
 from executor.ledger.requests import Changes, Request
 from executor.ledger.watch import CloseWatch
+from executor.outputs.writer import NO_ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def try_folder(home: Path) -> Iterator[Finding]:
 
 
 def _is_full(error: Exception) -> bool:
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    full = isinstance(error, OSError) and error.errno in NO_ROOM
     return full or isinstance(error, DatabaseFull)
 
 

@@ -85,7 +85,7 @@ def _sums(view: LedgerView) -> Iterator[Finding]:
             "after they were granted; further claims wait",
         )
     if not over:
-        yield Finding(name="limits", level="ok", text=f"{_counted(len(pools), 'pool')}, none above its limit")
+        yield Finding(name="limits", level="ok", text=f"{counted(len(pools), 'pool')}, none above its limit")
 
 
 def _numbers(view: LedgerView) -> Iterator[Finding]:
@@ -117,7 +117,7 @@ def _owners(home: Path, view: LedgerView) -> Iterator[Finding]:
             yield from _dead(home, owner, claims, waited_for)
     held = sum(claim.state == "granted" for owner in owners for claim in view.claims_of(owner.run))
     if len(living) == len(owners):
-        text = f"{_counted(len(owners), 'run')} and {_counted(held, 'lease')}, none without a living owner"
+        text = f"{counted(len(owners), 'run')} and {counted(held, 'lease')}, none without a living owner"
         yield Finding(name="owners", level="ok", text=text)
     known = {owner.id for owner in owners}
     lost = [claim for run in sorted(view.runs()) for claim in view.claims_of(run) if claim.owner not in known]
@@ -179,7 +179,7 @@ def _dead(home: Path, owner: OwnerView, claims: list[ClaimView], waited_for: set
             fix=f"executor instance concurrency free {run_name(owner.run)}",
         )
     elif not outlived:
-        what = _counted(len(left), "claim") if left else "nothing but its row"
+        what = counted(len(left), "claim") if left else "nothing but its row"
         yield Finding(
             name="owners",
             level="note",
@@ -242,5 +242,6 @@ def _waits(home: Path, view: LedgerView) -> Iterator[Finding]:
             )
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -7,15 +7,15 @@ never looks inside. How such a file looks is in ``value_file.py``, where it is p
 from __future__ import annotations
 
 import _pickle as pickle  # the C half: the Python half would be in the memory of every worker
-import errno
 import os
 from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError
+from executor.outputs.plain import load_small
 from executor.outputs.value_file import HEADER_BYTES, NotAValueFile, parts, unpack_header, view_of, whole_checksum
-from executor.outputs.writer import MEMORY, Storage, ValueWriter, lacks_inodes
+from executor.outputs.writer import MEMORY, NO_ROOM, Storage, ValueWriter, lacks_inodes
 from executor.scheduler.outcomes import StoredValue
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 #: Bytes up to which a value travels inside the message and is kept in the run's history. One pipe buffer.
 INLINE_BYTES = 64 * 1024
 
+#: The end of the name of a file that calls the reducers of the user's classes.
+CLOUDPICKLE = "/cloudpickle/cloudpickle.py"
+
 # What is raised in one of these files is said by pickle; elsewhere by code that pickle has called.
-PICKLERS = (__file__, "/cloudpickle/cloudpickle.py", "/copyreg.py", "/pickle.py")
+PICKLERS = (__file__, CLOUDPICKLE, "/copyreg.py", "/pickle.py")
 
 # A smaller buffer goes into the pickle: to copy a page is cheaper than to keep account of it.
 OUT_OF_BAND_BYTES = 4096
@@ -110,7 +113,7 @@ def load_value(stored: StoredValue, folder: str | os.PathLike[str], *, copy: boo
         ValueLost: its file is not there, not as long as it was, or no value file.
     """
     if stored.path is None:
-        return None if stored.data is None else pickle.loads(stored.data)
+        return None if stored.data is None else load_small(stored.data)
     path = os.path.join(folder, stored.path)  # noqa: PTH118  (pathlib would be in the memory of every worker)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -251,7 +254,7 @@ def _why_not_stored(output: str, folder: str | os.PathLike[str], storage: Storag
     in_memory = storage.values == "memory"
     place = f"{os.fspath(folder)}/{MEMORY}" if in_memory else os.fspath(folder)
     hint = ""
-    if reason.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if reason.errno in NO_ROOM:
         hint = "; set storage.values in executor.yaml to auto, or make room" if in_memory else "; make room there"
         with suppress(OSError):
             if lacks_inodes(os.statvfs(place)):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Inside the folder of a run's values: those that are in memory while the run lives (a link), and later their copies.
 MEMORY = "memory"
 
+#: What the system says where a file system, or the part of it that a user may fill, is full.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 # The room that is left is asked for anew after so many bytes: a look costs two microseconds, such a write milliseconds.
 LOOK_EVERY_BYTES = 16 << 20
 

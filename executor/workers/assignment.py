@@ -62,20 +62,21 @@ def died(status: int, because: str | None = None) -> StepError:
 
     How to run the step where it can be looked at is for those to say who show this: they know how the run was started.
     """
-    how = because or (CLOSED if status == CANNOT_REPORT else _ended(status))
+    how = because or (CLOSED if status == CANNOT_REPORT else how_it_ended(status))
     if status == 0:
         how += " before it had reported a result"
     return StepError("worker_died", f"its worker process {how}")
 
 
-def _ended(status: int) -> str:
+def how_it_ended(status: int) -> str:
+    """As ``describe_exit``, with what SIGKILL mostly means where nobody here sent it."""
     text = describe_exit(status)
     return f"{text} (the kernel does so when memory runs out)" if status == -signal.SIGKILL else text
 
 
 def never_began(times: int, status: int, start_method: str) -> StepError:
     """The failure of an attempt that no worker lived long enough to begin."""
-    text = f"{times} worker processes in a row ended before they began it; the last one {_ended(status)}"
+    text = f"{times} worker processes in a row ended before they began it; the last one {how_it_ended(status)}"
     if start_method == "spawn":  # where each worker imports it
         text += ", perhaps while it imported the steps' code; import that by itself to see"
     return StepError("worker_died", text, allow_retries=False)

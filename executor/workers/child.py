@@ -45,6 +45,12 @@ LINGER_S = 0.1
 BEGUN_BYTES = 8
 NOT_BEGUN = bytes(BEGUN_BYTES)
 
+
+def begun_entry(lane: int) -> slice:
+    """Where that entry stands in the page."""
+    return slice(lane * BEGUN_BYTES, (lane + 1) * BEGUN_BYTES)
+
+
 # One read takes a usual task whole, into memory of the interpreter's own that a new process need not be given first.
 READ_BYTES = 470
 
@@ -152,7 +158,7 @@ class Worker:
             log_from = self._log_again(lane)
         started_at = monotonic()
         at = lane * BEGUN_BYTES
-        # as ``begun_mark`` makes it
+        # as ``begun_entry`` and ``begun_mark`` say, without the pages that two calls touch
         self._begun[at : at + BEGUN_BYTES] = ((index + 1) << 16 | (number & 0xFFFF)).to_bytes(BEGUN_BYTES, "little")
         outcome = refused or self._runner.run(self._ops[op], task)
         ended_at = monotonic()

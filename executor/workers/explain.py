@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.authoring.compute import BadOutput
 from executor.authoring.retry import Failure, RetryRequested
-from executor.outputs.values import ValueLost
+from executor.outputs.values import CLOUDPICKLE, ValueLost
 from executor.scheduler.outcomes import StepError
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ class StepInterrupted(BaseException):
     A step that reads ``context.is_cancelled`` is taken to look for itself, and is not interrupted.
     """
 
-
-# It calls the reducers of the user's classes.
-CLOUDPICKLE = f"{os.sep}cloudpickle{os.sep}cloudpickle.py"
 
 # What is kept of a message, and of a traceback: more than anybody reads, less than what would choke a history.
 MESSAGE_CHARS = 4_000

@@ -14,9 +14,10 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from executor.errors import WorkersUnavailable, describe_exit
+from executor.errors import WorkersUnavailable
 from executor.workers import hygiene, process
-from executor.workers.child import BEGUN_BYTES
+from executor.workers.assignment import how_it_ended
+from executor.workers.child import BEGUN_BYTES, begun_entry
 from executor.workers.sockets import ControlSocket, control_pair
 from executor.workers.template import BROKEN, Template
 
@@ -75,9 +76,7 @@ class TemplateDied(WorkersUnavailable):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        how = "closed its connection" if self.exit_code is None else describe_exit(self.exit_code)
-        if self.exit_code == -signal.SIGKILL:
-            how += " (the kernel does so when memory runs out)"
+        how = "closed its connection" if self.exit_code is None else how_it_ended(self.exit_code)
         return (
             f"the workers' template process {how} before it was ready, while the steps' code was imported; import that "
             "code by itself to see why, with python -X faulthandler, or run it with --in-process"
@@ -178,7 +177,7 @@ class BegunPage:
 
     def read(self, lane: int) -> bytes:
         """The mark that was last written for ``lane``."""
-        return self.memory[lane * BEGUN_BYTES : (lane + 1) * BEGUN_BYTES]
+        return self.memory[begun_entry(lane)]
 
     def close(self) -> None:
         """Give the descriptor and the mapping back. Safe to call twice."""

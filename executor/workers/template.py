@@ -25,7 +25,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.workers import hygiene, process, stacks
-from executor.workers.child import BEGUN_BYTES, LINGER_S, NOT_BEGUN, Worker, on_nudge
+from executor.workers.child import LINGER_S, NOT_BEGUN, Worker, begun_entry, on_nudge
 from executor.workers.fork_hooks import ForkHooks
 from executor.workers.job import WorkerJob
 from executor.workers.rehearsal import TIMES, Rehearsal, forked_child, go_on
@@ -254,7 +254,7 @@ class Template:
             process.signal_one(worker.pid, signal.SIGTERM)
 
     def _has_begun(self, lane: int) -> bool:
-        return self._begun[lane * BEGUN_BYTES : (lane + 1) * BEGUN_BYTES] != NOT_BEGUN
+        return self._begun[begun_entry(lane)] != NOT_BEGUN
 
     @staticmethod
     def _signal(worker: _Child, signum: int) -> None:
@@ -289,7 +289,7 @@ class Template:
         made = []
         error = ""
         for lane in lanes:
-            self._begun[lane * BEGUN_BYTES : (lane + 1) * BEGUN_BYTES] = NOT_BEGUN
+            self._begun[begun_entry(lane)] = NOT_BEGUN
             try:
                 made.append((lane, self._fork(lane)))
             except OSError as reason:  # no memory, no descriptors, or too many processes
