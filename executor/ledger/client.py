@@ -345,7 +345,7 @@ class LedgerClient:
 
     def _try(self, *, look: bool) -> Outcome | None:
         if look and self._deaths is None:  # first listen, then look: nobody dies unnoticed between the two
-            self._deaths = DeathWatch(self._ledger, self.owner.id, self._epoll)
+            self._deaths = DeathWatch(self._ledger, self.owner.id, self._epoll, self._clock())
         now = self._clock()
         try:
             # What waited since the last time may have been granted; and what is withdrawn, before anybody heard of it.
@@ -445,14 +445,21 @@ class LedgerClient:
         if outcome is None:
             self._orders.look_at.clear()
             return
-        # Whatever is heard of before its effect can be seen may have come only now.
-        heard = self.owner.bell.heard()
-        if self._deaths is not None:
-            heard = self._deaths.notices(now) or heard
-            if (outcome.granted or outcome.freed or outcome.gave) and not heard and self._deaths.hears_all:
-                self.saved_by_timer += 1
+        if self._was_lost(outcome, now):
+            self.saved_by_timer += 1
         self._note(outcome)
         self._tell_gone()
+
+    def _was_lost(self, outcome: Outcome, now: float) -> bool:
+        """Whether that look brought something of which we should have heard."""
+        if self._deaths is None or not self._deaths.hears_all:
+            return False
+        # Whatever is heard of before its effect can be seen may have come only now, however long the lock was waited
+        # for. And who was suspected before would have been probed again soon.
+        heard_of = self._deaths.notices(now) | self._deaths.suspects
+        if self.owner.bell.heard() or not self._deaths.hears_all:
+            return False
+        return not outcome.reaped <= heard_of if outcome.reaped else bool(outcome.granted or outcome.gave)
 
     def _tell_gone(self) -> None:
         """Tell of requests that wait no more and were not granted: somebody has removed them."""

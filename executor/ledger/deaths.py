@@ -1,7 +1,9 @@
 """Hears of the end of those who hold what a run waits for: other runs, and processes that outlived theirs.
 
 A notice comes when a file is closed, a few microseconds before the locks on it are dropped. So whoever is named in one
-is probed at once, and again after 50 microseconds, after 100, and so on, for a tenth of a second in all.
+is probed at once, and again after 50 microseconds, after 100, and so on, for more than a second in all: a busy machine
+may take the processor from a process that is about to drop them. And whoever is there when we begin to listen may be
+between the two just then, so that no notice of it comes any more: all of them are probed again for a while as well.
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ from executor.ledger import liveness
 from executor.ledger.watch import CloseWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, KeysView
 
     from executor.ledger.ledger import Ledger
     from executor.ledger.requests import Orphan
 
 # The kernel drops the locks in the same call that sends the notice; 19 us in the median, later on a busy machine.
 FIRST_PROBE_S = 50e-6
-LAST_PROBE_S = 0.1
+LAST_PROBE_S = 1.0
+
+# Most of those who are there when we begin to listen live on.
+FIRST_PROBE_OF_ALL_S = 0.001
 
 # Waits up to this length are slept, since epoll can wait for no less than a millisecond; longer ones are not.
 SLEPT_S = 500e-6
@@ -32,9 +37,8 @@ class _Suspect:
 
     __slots__ = ("next_at", "wait_s")
 
-    def __init__(self) -> None:
-        self.wait_s = FIRST_PROBE_S
-        self.next_at = 0.0
+    def __init__(self, next_at: float, wait_s: float) -> None:
+        self.next_at, self.wait_s = next_at, wait_s
 
 
 class DeathWatch:
@@ -43,13 +47,13 @@ class DeathWatch:
     Where the kernel has no watch left for us, it hears nothing, and the driver's look once a second takes its place.
     """
 
-    def __init__(self, ledger: Ledger, owner: str, epoll: select.epoll) -> None:
+    def __init__(self, ledger: Ledger, owner: str, epoll: select.epoll, now: float) -> None:
         self._ledger, self._owner, self._epoll = ledger, owner, epoll
         self._suspects: dict[str, _Suspect] = {}  #: owners
         self._orphans: dict[str, dict[int, tuple[str, ...]]] = {}  #: owner -> claim -> files
         self._owner_of_watch: dict[int, set[str]] = {}
         self._watch: CloseWatch | None = None
-        self.hears_all = False  #: False: not everything could be watched
+        self.hears_all = False  #: False: not everything could be watched, or notices were dropped
         try:
             self._watch = CloseWatch()
             self._own = self._watch.add(str(ledger.home / "own"), folder=True)
@@ -57,29 +61,37 @@ class DeathWatch:
             epoll.register(self._watch.fileno(), select.EPOLLIN)
         except OSError:  # the user's inotify instances are used up
             self._own = None
+        else:
+            for other in ledger.owners():
+                if other != owner:
+                    self._suspects[other] = _Suspect(now + FIRST_PROBE_OF_ALL_S, FIRST_PROBE_OF_ALL_S)
+
+    @property
+    def suspects(self) -> KeysView[str]:
+        """The owners that may have ended, and are looked at again soon."""
+        return self._suspects.keys()
 
     @property
     def wake_at(self) -> float | None:
         """When to look at the suspects again; None: there are none."""
         return min((suspect.next_at for suspect in self._suspects.values()), default=None)
 
-    def notices(self, now: float) -> bool:
-        """Take note of what was closed; whether anybody is suspected since."""
-        if self._watch is None:
-            return False
-        found = False
-        for watch, name in self._watch.read():
+    def notices(self, now: float) -> set[str]:
+        """Take note of what was closed; the owners who are named in it, those included who are gone by now."""
+        named: set[str] = set()
+        for watch, name in () if self._watch is None else self._watch.read():
             if watch == -1:  # notices were dropped: anybody may have ended
-                suspects = {*self._ledger.owners(), *self._orphans} - {self._owner}
+                self.hears_all = False
+                named.update(self._ledger.owners(), self._orphans)
             elif watch == self._own:
-                owner = name.removesuffix(".lock")
-                suspects = {owner} if owner != self._owner and self._ledger.knows(owner) else set()
+                named.add(name.removesuffix(".lock"))
             else:
-                suspects = self._owner_of_watch.get(watch, set())
-            for owner in suspects:
+                named |= self._owner_of_watch.get(watch, set())
+        named.discard(self._owner)
+        for owner in named:
+            if owner in self._orphans or self._ledger.knows(owner):
                 self._suspect(owner, now)
-                found = True
-        return found
+        return named
 
     def heard(self, now: float) -> set[str]:
         """Take note of what was closed; the owners that are to be reaped for it."""
@@ -135,8 +147,7 @@ class DeathWatch:
             self._watch = None
 
     def _suspect(self, owner: str, now: float) -> None:
-        suspect = self._suspects[owner] = _Suspect()
-        suspect.next_at = now
+        self._suspects[owner] = _Suspect(now, FIRST_PROBE_S)
 
     def _listen(self, path: str, owner: str) -> None:
         if self._watch is None:

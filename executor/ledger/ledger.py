@@ -244,7 +244,8 @@ class Ledger:
                 outcome.granted = [Lease(seq, token) for seq, whose, token in change.granted if whose == owner.id]
             else:
                 outcome.granted = granted_to(change.execute, owner.id, told)
-            outcome.freed, outcome.orphans, outcome.gave = change.freed, change.orphans, len(change.granted)
+            outcome.freed, outcome.reaped, outcome.orphans = change.freed, change.freed_from, change.orphans
+            outcome.gave = len(change.granted)
         return outcome
 
     def is_held(self, lease: Lease) -> bool:

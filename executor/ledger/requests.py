@@ -65,6 +65,7 @@ class Outcome:
     granted: list[Lease] = field(default_factory=list)  #: to this owner, now or since it was last told
     lost: list[Lease] = field(default_factory=list)  #: of ``release`` and ``park``: were not held with this token
     freed: list[int] = field(default_factory=list)  #: claims that were taken from the dead
+    reaped: set[str] = field(default_factory=set)  #: owners from whom these were taken
     orphans: list[Orphan] = field(default_factory=list)
     gave: int = 0  #: claims that were granted in it, to anybody
 

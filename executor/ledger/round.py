@@ -70,6 +70,7 @@ class Round:
         self._reaped: set[str] = set()
         self.granted: list[Granted] = []  #: to anybody
         self.freed: list[int] = []  #: claims that were taken from the dead
+        self.freed_from: set[str] = set()  #: their owners
         self.orphans: list[Orphan] = []  #: claims of dead owners on which a process still works
 
     # --- changes -----------------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ class Round:
 
     def end_owner(self, owner: str, folder: str | None) -> None:
         """Remove an owner and its claims, but for those on which a process still works, in that folder of a run."""
-        self.freed += self.remove("owner = ? AND state <> 'granted'", owner)
+        freed = self.remove("owner = ? AND state <> 'granted'", owner)
         held = dict(
             self.execute(
                 "SELECT seq, (SELECT needs FROM shape WHERE shape.id = claim.shape) FROM claim "
@@ -163,7 +164,10 @@ class Round:
             if seq in live:
                 self.orphans.append(Orphan(seq, owner, tuple([pool for pool, _ in parse(text)]), tuple(live[seq])))
             else:
-                self.freed += self.remove("seq = ?", seq)
+                freed += self.remove("seq = ?", seq)
+        if freed:
+            self.freed += freed
+            self.freed_from.add(owner)
         if not live:
             self.forget_owner(owner)
 

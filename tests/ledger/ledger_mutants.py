@@ -307,15 +307,15 @@ MUTANTS = [
         says="what a dead owner held stays taken",
         breaks="I11",
         module="round",
-        old='                self.freed += self.remove("seq = ?", seq)',
+        old='                freed += self.remove("seq = ?", seq)',
         new="                pass",
     ),
     Mutant(
         says="what a dead owner waited for stays in the way",
         breaks="I11",
         module="round",
-        old="        self.freed += self.remove(\"owner = ? AND state <> 'granted'\", owner)\n",
-        new="",
+        old="        freed = self.remove(\"owner = ? AND state <> 'granted'\", owner)\n",
+        new="        freed = []\n",
     ),
     # --- tokens
     Mutant(

@@ -17,11 +17,12 @@ import pytest
 from executor.database import lock
 from executor.ledger import client as client_module
 from executor.ledger import ledger as ledger_module
-from executor.ledger import watch
+from executor.ledger import liveness, watch
 from executor.ledger.bell import ring
 from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
+from executor.ledger.deaths import LAST_PROBE_S
 from executor.ledger.ledger import Ledger
-from executor.ledger.liveness import StepLock
+from executor.ledger.liveness import StepLock, owner_file
 from executor.ledger.requests import Lease, Request, needs_of
 from tests.by_force import take_away
 from tests.forked import fork, wait
@@ -306,14 +307,136 @@ def test_a_run_that_waits_does_nothing_until_the_look_once_a_second(home: Path, 
     client = new_client(home, "mine", clock=clock)
     ask(theirs)
     ask(client)
+    begun = clock.now
+    woken = pass_time_until(client, clock, begun + 2 * LAST_PROBE_S)
+    assert woken <= 16  # whoever was there when it began to listen is looked at again for a while
     for _ in range(3):
-        assert client.wake_at == clock.now + client_module.SAFETY_S
+        assert client.wake_at is not None
+        assert client.wake_at - clock.now >= client_module.SAFETY_S * 0.9
         assert not hears(client)
+        assert pass_time_until(client, clock, client.wake_at) == 1
+    assert news(client) == []
+    assert client.saved_by_timer == 0
+    client.close()
+
+
+def pass_time_until(client: LedgerClient, clock: Clock, end: float) -> int:
+    """Wake the client whenever it wants to be woken, on its own clock; how often that was."""
+    woken = 0
+    while client.wake_at is not None and client.wake_at <= end:
         clock.now = client.wake_at
         client.tick()
         client.flush()
+        woken += 1
+    return woken
+
+
+def drop_lock_without_notice(client: LedgerClient) -> None:
+    """As the kernel does it a moment after it gave notice that the file is closed."""
+    unlock = liveness._FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
+    fcntl.fcntl(client.owner.lock_fd, liveness.F_OFD_SETLK, unlock)
+
+
+def test_a_holder_that_ended_just_as_listening_began_is_found_although_no_notice_comes(
+    home: Path, theirs: LedgerClient
+) -> None:
+    """Its notice came before there was anybody to hear it, and its lock was dropped after it was looked at."""
+    clock = Clock()
+    client = new_client(home, "mine", clock=clock)
+    client._safety_at = float("inf")  # so that nothing else can help
+    ask(theirs)
+    ask(client)
+    drop_lock_without_notice(theirs)
+    assert not hears(client)
+    pass_time_until(client, clock, clock.now + 0.5)
+    assert len(news(client)) == 1
+    client.close()
+
+
+def test_a_holder_that_needs_long_to_drop_its_lock_after_the_notice_is_looked_at_until_then(
+    home: Path, theirs: LedgerClient
+) -> None:
+    clock = Clock()
+    client = new_client(home, "mine", clock=clock)
+    ask(theirs)
+    ask(client)
+    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)  # nobody is suspected any more
+    client._safety_at = float("inf")
+    os.close(os.open(owner_file(home, theirs.owner.id), os.O_WRONLY))
+    assert hears(client)
+    client.on_ready()
+    pass_time_until(client, clock, clock.now + 0.9)
     assert news(client) == []
+    drop_lock_without_notice(theirs)
+    pass_time_until(client, clock, clock.now + 0.9)
+    assert len(news(client)) == 1
+    client.close()
+
+
+def test_what_the_look_once_a_second_finds_of_somebody_who_was_heard_of_is_not_counted(
+    home: Path, theirs: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notice was heard, and the lock is dropped between the probe that followed and the look."""
+    clock = Clock()
+    client = new_client(home, "mine", clock=clock)
+    ask(theirs)
+    ask(client)
+    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+    os.close(os.open(owner_file(home, theirs.owner.id), os.O_WRONLY))
+    just_before_the_look(monkeypatch, partial(drop_lock_without_notice, theirs))
+    client._safety_at = clock.now
+    client.tick()
+    assert len(news(client)) == 1
     assert client.saved_by_timer == 0
+    client.close()
+
+
+def just_before_the_look(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let this happen while the ledger's lock is waited for, after all was heard that there was to hear."""
+    exchange = Ledger.try_exchange
+
+    def look(*words: object, **options: object) -> object:
+        happens()
+        return exchange(*words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "try_exchange", look)
+
+
+def test_what_the_look_once_a_second_finds_of_somebody_who_ends_in_that_moment_is_not_counted(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its notice is there to be read after the look, which has made the ledger forget whom it names."""
+    clock = Clock()
+    client = new_client(home, "mine", clock=clock)
+    pid = hold_and_wait_to_be_killed(home)
+    ask(client)
+    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+
+    def killed_now() -> None:
+        os.kill(pid, signal.SIGKILL)
+        wait(pid)
+
+    just_before_the_look(monkeypatch, killed_now)
+    client._safety_at = clock.now
+    client.tick()
+    assert len(news(client)) == 1
+    assert client.saved_by_timer == 0
+    client.close()
+
+
+def test_what_the_look_once_a_second_finds_of_somebody_who_was_not_heard_of_is_counted(
+    home: Path, theirs: LedgerClient
+) -> None:
+    clock = Clock()
+    client = new_client(home, "mine", clock=clock)
+    ask(theirs)
+    ask(client)
+    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+    drop_lock_without_notice(theirs)
+    client._safety_at = clock.now
+    client.tick()
+    assert len(news(client)) == 1
+    assert client.saved_by_timer == 1
     client.close()
 
 

@@ -20,7 +20,7 @@ from executor.database.errors import DatabaseBusy, DatabaseLost
 from executor.ledger.client import LedgerClient, LedgerTrouble, News, RequestGone, SlotsGranted, SlotsLost
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps, take_step_lock
-from executor.ledger.requests import Lease, Request, needs_of
+from executor.ledger.requests import Lease, Outcome, Request, needs_of
 from tests.torture.diary import Diary
 
 # A process that was left by a worker is looked at so often; a real driver is told by its template.
@@ -55,6 +55,16 @@ class Plan:
         self.priorities = priorities
 
 
+class Client(LedgerClient):
+    """Remembers what its last transaction has brought, to tell what the timer has found."""
+
+    brought: Outcome | None = None
+
+    def _try(self, *, look: bool) -> Outcome | None:
+        self.brought = super()._try(look=look)
+        return self.brought
+
+
 class Driver:
     """One run, in a process of its own."""
 
@@ -64,7 +74,7 @@ class Driver:
         run = f"{os.getpid()}-{seed}"
         self._folder = home / "runs" / run
         self._folder.mkdir(parents=True)
-        self._client = LedgerClient(Ledger(home), run, self._folder)
+        self._client = Client(Ledger(home), run, self._folder)
         self._owner = self._client.owner.id
         self._waiting: dict[int, bool] = {}  #: ticket -> whether its number is in the diary
         self._asked: dict[int, tuple[int, Request]] = {}  #: ticket -> when
@@ -115,7 +125,7 @@ class Driver:
             saved = client.saved_by_timer
             client.tick()
             if client.saved_by_timer > saved:
-                self._diary.note("saved")
+                self._diary.note("saved", *str(client.brought).split())
         client.close()
 
     def _think(self, now: float) -> None:

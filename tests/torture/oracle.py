@@ -169,6 +169,7 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
                 verdict.lost += 1
             case "saved":
                 verdict.saved_by_timer += 1
+                verdict.details.append(" ".join(("saved by the timer:", *words)))
             case "error":
                 verdict.errors.append(" ".join(words))
     for hold in holds.values():

@@ -78,6 +78,18 @@ MUTANTS = [
         test=IN_CLIENT + "test_a_run_that_died_before_anybody_waited_is_found_by_the_first_who_does",
     ),
     SuiteMutant(
+        says="who is dying when listening begins is looked at once only",
+        breaks="I11 I17",
+        edits=_edit(LEDGER + "deaths", "                if other != owner:", "                if False:"),
+        test=IN_CLIENT + "test_a_holder_that_ended_just_as_listening_began_is_found_although_no_notice_comes",
+    ),
+    SuiteMutant(
+        says="who drops its lock late is looked at no more by then",
+        breaks="I11 I17",
+        edits=_edit(LEDGER + "deaths", "LAST_PROBE_S = 1.0", "LAST_PROBE_S = 0.1"),
+        test=IN_CLIENT + "test_a_holder_that_needs_long_to_drop_its_lock_after_the_notice_is_looked_at_until_then",
+    ),
+    SuiteMutant(
         says="first it is looked who lives, then it is listened for deaths",
         breaks="I11 I17",
         edits=_edit(
