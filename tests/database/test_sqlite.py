@@ -437,7 +437,7 @@ def test_a_forked_child_that_ends_its_interpreter_closes_no_connection(path: Pat
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         f"sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}\n"
-        "import conftest\n"
+        "import tests.conftest\n"
         "from test_sqlite import open_it, add\n"
         f"database = open_it(Path({str(path)!r}))\n"
         "add(database, 'before')\n"
