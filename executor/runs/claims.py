@@ -74,6 +74,7 @@ class RunClaims:
         self._of_ticket: dict[int, _Claim] = {}
         self._asked: dict[str, _Claim] = {}  #: of ``_claims``: those that wait for an answer
         self._lanes: dict[str, int] = {}  #: step key -> the lane on which an attempt with a claim was started
+        self._carriers: dict[int, tuple[str, ...]] = {}  #: by lane
         self._releasing: dict[int, str] = {}  #: claim -> step key, until the ledger has heard of it
         self._stale: set[int] = set()  #: claims whose loss was told
         self._news: list[News] = []  #: of the client, heard and not told yet
@@ -204,10 +205,17 @@ class RunClaims:
         if claim.lease is None:
             self._client.withdraw(claim.ticket)
             return
-        files = () if lane is None else carriers(str(self._folder.lane_log(lane)))
+        files = () if lane is None else self._carriers_of(lane)
         if claim.lease.claim not in self._stale:
             self._releasing[claim.lease.claim] = claim.key
         self._client.release(claim.ticket, files)
+
+    def _carriers_of(self, lane: int) -> tuple[str, ...]:
+        """The files that carry the lock of an attempt on a lane: as texts and made once, for somebody waits."""
+        files = self._carriers.get(lane)
+        if files is None:
+            files = self._carriers[lane] = carriers(str(self._folder.lane_log(lane)))
+        return files
 
     def _hear(self) -> None:
         """Take over the client's news, and note what is held at once: a command may come before they are told."""
