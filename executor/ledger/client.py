@@ -232,6 +232,11 @@ class LedgerClient:
         return bool(self._orders)
 
     @property
+    def quiet(self) -> bool:
+        """Whether ``flush`` would do nothing now, and there are no news."""
+        return self._retry_at is None and not (self._unread or self.news or self._orders or self._must_look())
+
+    @property
     def blocked_s(self) -> float:
         """For how many seconds the ledger's lock could not be had; 0: it can be had."""
         return 0.0 if self._busy_since is None else self._clock() - self._busy_since
@@ -281,9 +286,12 @@ class LedgerClient:
             DatabaseLost: the ledger was deleted or replaced.
         """
         if self._unread and self._waiting and self._hear_grants():
-            # The steps begin first. What else the bell may have been about is read with the lock right after.
-            self._retry_at = self._retry_at or self._clock()
-            return
+            # The steps begin first. A bell may have been about more than is committed by now: what else waits is read
+            # with the lock right after.
+            if self._waiting or self._orders:
+                self._retry_at = self._retry_at or self._clock()
+                return
+            self._unread = False
         if self._retry_at is not None:
             if self._retry_at > self._clock():
                 return

@@ -160,7 +160,10 @@ class RunClaims:
         Whatever is told may lead to further commands; so it is to be called until there is nothing to tell.
         """
         told: list[Told] = []
-        self._ask(self._client.flush, None)
+        client = self._client
+        if client.quiet and client.exchanges == self._heard and not (self._asked or self._news or self.lost):
+            return told  # as mostly, since every turn of the driver's loop asks
+        self._ask(client.flush, None)
         self._hear()
         self._take_news(told)
         if told and self.lost is None:
@@ -168,8 +171,8 @@ class RunClaims:
         if self.lost is None:
             asked, self._asked = self._asked, {}
             told += [self._waiting(claim, now) for claim in asked.values()]
-            if self._client.exchanges != self._heard:
-                self._heard, self._trouble = self._client.exchanges, None
+            if client.exchanges != self._heard:
+                self._heard, self._trouble = client.exchanges, None
                 self._look_again(told, now)
             self._tell_blocked(told)
         return told if self.lost is None else [*told, *self._refusals()]

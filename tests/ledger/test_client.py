@@ -291,6 +291,22 @@ def test_a_grant_that_is_committed_right_after_its_bell_is_heard_needs_no_transa
     assert len(looks) == 3
 
 
+def test_a_bell_is_over_with_the_grant_of_the_only_claim_that_waited(mine: LedgerClient, theirs: LedgerClient) -> None:
+    """No other grant can be on its way to a run that waits for nothing else."""
+    ticket = ask(theirs)
+    ask(mine)
+    theirs.release(ticket)
+    theirs.flush()
+    mine.on_ready()
+    assert not mine.quiet
+    before = mine.exchanges
+    mine.flush()
+    assert len(leases(mine)) == 1
+    assert mine.quiet
+    mine.flush()
+    assert mine.exchanges == before
+
+
 def test_a_limit_raised_by_a_command_is_heard_at_once(mine: LedgerClient, home: Path) -> None:
     with Ledger(home) as ledger:
         ledger.set_limit("a", 0)

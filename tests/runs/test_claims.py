@@ -123,6 +123,21 @@ def test_what_is_free_is_granted_in_the_exchange_that_asks_for_it(mine: Run) -> 
     assert mine.hear() == []
 
 
+def test_while_nothing_happens_nothing_is_asked_of_the_ledger(
+    mine: Run, theirs: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's loop asks at every turn, also where a step without pools has ended."""
+    mine.ask()
+    theirs.ask()
+    flush, flushed = LedgerClient.flush, []
+    monkeypatch.setattr(LedgerClient, "flush", lambda client: flushed.append(client) or flush(client))
+    for run in (mine, theirs):
+        assert run.hear() == []
+    assert flushed == []
+    assert theirs.do(WithdrawClaim("step", 1)) == []
+    assert set(flushed) == {theirs.client}
+
+
 def test_what_is_given_back_is_granted_again_in_one_exchange(mine: Run) -> None:
     mine.ask("first")
     before = mine.client.exchanges
