@@ -37,8 +37,9 @@ from harness import (
 
 from executor.database import sqlite as database_module
 from executor.database.lock import FileLock
-from executor.ledger.client import LedgerClient, SlotsGranted
+from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger, Owner
+from executor.ledger.news import SlotsGranted
 from executor.ledger.requests import Changes, Outcome, Request, needs_of
 
 if TYPE_CHECKING:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from executor.database.crash_points import crash_point
 from executor.database.errors import DatabaseBusy, DatabaseFull
 from executor.database.sqlite import LOCK_TIMEOUT_S
 from executor.ledger.deaths import DeathWatch
 from executor.ledger.lingering import LingeringSteps, is_worked_on
-from executor.ledger.requests import Changes, Lease, Outcome, Request
+from executor.ledger.news import LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
+from executor.ledger.requests import Changes
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.ledger.ledger import Ledger
+    from executor.ledger.news import News
+    from executor.ledger.requests import Lease, Outcome, Request
     from executor.ledger.waiting import Wait
 
 # After the lock was not to be had in ten tries: epoll cannot wait for less than a millisecond.
@@ -51,34 +54,6 @@ LOOKS = 8
 
 # A disk that is full is not emptied within milliseconds.
 FULL_S = 1.0
-
-
-class SlotsGranted(NamedTuple):
-    """A request was granted; the step may start."""
-
-    ticket: int
-    lease: Lease
-
-
-class SlotsLost(NamedTuple):
-    """A lease that was given back or parked had been taken away before: its step must not publish its result."""
-
-    lease: Lease
-
-
-class RequestGone(NamedTuple):
-    """Somebody has removed a request that waited, by force."""
-
-    ticket: int
-
-
-class LedgerTrouble(NamedTuple):
-    """The ledger cannot be written for now; it is tried again. Told once, until it works again."""
-
-    message: str
-
-
-News = SlotsGranted | SlotsLost | RequestGone | LedgerTrouble
 
 
 class _Claim:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from executor.errors import ExecutorError
-from executor.ledger import client as ledger
+from executor.ledger import news as heard
 from executor.ledger.liveness import carriers
 from executor.ledger.requests import Request
 from executor.ledger.waiting import Wait
@@ -26,7 +26,8 @@ from executor.scheduler.outcomes import StepError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.ledger.client import LedgerClient, News
+    from executor.ledger.client import LedgerClient
+    from executor.ledger.news import News
     from executor.ledger.requests import Lease
     from executor.runs.home import RunFolder
     from executor.scheduler.commands import LedgerCommand
@@ -223,7 +224,7 @@ class RunClaims:
     def _hear(self) -> None:
         """Take over the client's news, and note what is held at once: a command may come before they are told."""
         for item in self._client.news:
-            if isinstance(item, ledger.SlotsGranted) and (claim := self._of_ticket.get(item.ticket)) is not None:
+            if isinstance(item, heard.SlotsGranted) and (claim := self._of_ticket.get(item.ticket)) is not None:
                 claim.lease, claim.told = item.lease, None
             self._news.append(item)
         self._client.news.clear()
@@ -232,17 +233,17 @@ class RunClaims:
         news, self._news = self._news, []
         for item in news:
             match item:
-                case ledger.SlotsGranted(ticket, lease):
+                case heard.SlotsGranted(ticket, lease):
                     claim = self._of_ticket.get(ticket)
                     if claim is not None and claim.lease == lease:
                         self._asked.pop(claim.key, None)
                         told.append(SlotsGranted(claim.key, claim.attempt, lease.token))
-                case ledger.SlotsLost(lease):
+                case heard.SlotsLost(lease):
                     self._on_lost(lease, told)
-                case ledger.RequestGone(ticket):
+                case heard.RequestGone(ticket):
                     if (found := self._of_ticket.pop(ticket, None)) is not None:
                         self._file_again(found, told)
-                case ledger.LedgerTrouble(message):
+                case heard.LedgerTrouble(message):
                     self._trouble = message
                     told.append(RunNotice(f"steps that need slots of pools wait, and go on by themselves: {message}"))
         if not self._client.pending:

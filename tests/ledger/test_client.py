@@ -19,10 +19,11 @@ from executor.ledger import client as client_module
 from executor.ledger import ledger as ledger_module
 from executor.ledger import liveness, watch
 from executor.ledger.bell import ring
-from executor.ledger.client import LedgerClient, LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
+from executor.ledger.client import LedgerClient
 from executor.ledger.deaths import LAST_PROBE_S
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock, owner_file
+from executor.ledger.news import LedgerTrouble, News, RequestGone, SlotsGranted, SlotsLost
 from executor.ledger.requests import Lease, Request, needs_of
 from tests.by_force import take_away
 from tests.forked import fork, wait
@@ -74,7 +75,7 @@ def ask(client: LedgerClient, **pools: int) -> int:
     return ticket
 
 
-def news(client: LedgerClient) -> list[client_module.News]:
+def news(client: LedgerClient) -> list[News]:
     found, client.news = client.news, []
     return found
 
@@ -88,7 +89,7 @@ def hears(client: LedgerClient) -> bool:
     return bool(select.select([client], [], [], 0)[0])
 
 
-def wait_for_news(client: LedgerClient) -> list[client_module.News]:
+def wait_for_news(client: LedgerClient) -> list[News]:
     """As a driver's loop does."""
     poll = select.poll()
     poll.register(client.fileno(), select.POLLIN)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from running import PATIENCE_S, Mailbox, wait_until
 
-from executor.ledger.client import LedgerClient, SlotsGranted
+from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
+from executor.ledger.news import SlotsGranted
 from executor.ledger.requests import Request, needs_of
 from executor.ledger.views import LedgerView
 from executor.runs.history import read_history

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from executor.database.errors import DatabaseBusy, DatabaseLost
-from executor.ledger.client import LedgerClient, LedgerTrouble, News, RequestGone, SlotsGranted, SlotsLost
+from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps, take_step_lock
+from executor.ledger.news import LedgerTrouble, News, RequestGone, SlotsGranted, SlotsLost
 from executor.ledger.requests import Lease, Outcome, Request, needs_of
 from tests.torture.diary import Diary
 
