@@ -163,17 +163,11 @@ class EngineTorture(Torture):
         self._drivers[pidfd] = pid
         self._poll.register(pidfd)
 
-    def _note_steps(self) -> None:
-        """Workers that hold something, what they left behind, and their templates."""
-        for entry in self._reader.read():
-            if entry.kind == "begin":
-                self._steps[entry.pid] = None
-                if self._random.random() < 0.05:
-                    self._steps[int(entry.words[2])] = None
-            elif entry.kind == "keep":
-                self._steps[int(entry.words[1])] = None
-            elif entry.kind == "end":
-                self._steps.pop(entry.pid, None)
+    def _note_holders(self, entry: Entry) -> None:
+        """Workers that hold something, what they left behind, and some of their templates."""
+        super()._note_holders(entry)
+        if entry.kind == "begin" and self._random.random() < 0.05:
+            self._steps[int(entry.words[2])] = None
 
     def _is_ours(self, pid: int) -> bool:
         try:

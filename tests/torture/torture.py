@@ -124,12 +124,16 @@ class Torture:
         for entry in self._reader.read():
             if entry.kind == "grant":
                 self._granted, self._granted_at = self._granted + 1, time.monotonic()
-            elif entry.kind == "begin":
-                self._steps[entry.pid] = None
-            elif entry.kind == "keep":
-                self._steps[int(entry.words[1])] = None
-            elif entry.kind == "end":
-                self._steps.pop(entry.pid, None)
+            self._note_holders(entry)
+
+    def _note_holders(self, entry: Entry) -> None:
+        """Remember which processes hold something, by the diary."""
+        if entry.kind == "begin":
+            self._steps[entry.pid] = None
+        elif entry.kind == "keep":
+            self._steps[int(entry.words[1])] = None
+        elif entry.kind == "end":
+            self._steps.pop(entry.pid, None)
 
     def close(self) -> None:
         """Remove everything."""
@@ -199,16 +203,6 @@ class Torture:
             return None
         pidfd = self._random.choice(list(self._drivers))
         return pidfd, self._drivers[pidfd], False
-
-    def _note_steps(self) -> None:
-        """What holds something by now, by the diary."""
-        for entry in self._reader.read():
-            if entry.kind == "begin":
-                self._steps[entry.pid] = None
-            elif entry.kind == "keep":
-                self._steps[int(entry.words[1])] = None
-            elif entry.kind == "end":
-                self._steps.pop(entry.pid, None)
 
     def _is_ours(self, pid: int) -> bool:
         """Whether that process was started for this torture: all of them are of this session."""
