@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 TURNS = "hand-overs"
 WORK = "work"
 
-HOLD_S = 0.005  # long enough that the other run surely waits by then
+HOLD_MS = 5.0  # long enough that the other run surely waits by then, and that processors have gone to sleep
 
 #: Name in the tables: function in ``slots.py``, and who gives the pool its limit.
 ONE_SHOT, PERSISTENT = "executor, a process per step", "executor, persistent workers"
@@ -63,13 +63,14 @@ WORK_STEPS, WORK_HOLD_S = 12, 0.05
 def main(arguments: list[str] | None = None) -> int:
     made = parser(__doc__ or "")
     made.add_argument("--steps", type=int, help="of each of the two runs, for the hand-overs (201)")
+    made.add_argument("--hold-ms", type=float, default=HOLD_MS, help="how long a step has the slot (%(default)s)")
     options = parse(made, arguments)
     steps = options.steps or (6 if options.quick else 201)
     work_steps = 3 if options.quick else WORK_STEPS
     skipped = []
     cases = []
     for name, (kind, limit) in KINDS.items():
-        cases.append(Case(group=TURNS, name=name, measure=_two_programs(kind, limit, steps, HOLD_S)))
+        cases.append(Case(group=TURNS, name=name, measure=_two_programs(kind, limit, steps, options.hold_ms / 1e3)))
         cases.append(Case(group=WORK, name=name, measure=_two_programs(kind, limit, work_steps, WORK_HOLD_S)))
     if options.peers and installed(DAGSTER) is None:
         skipped.append("dagster was left out: it is not installed.")
