@@ -298,7 +298,7 @@ def free(run: str, step: str | None, force: bool, as_json: bool) -> int:
     step, whose attempt ends by that.
     """
     instance = Instance.get()
-    with instance.ledger.view(configured=False) as view:
+    with instance.ledger.view(as_it_is=True) as view:
         whole = _find_run(instance, view, run)
         claims = {claim.claim: claim for claim in view.claims_of(whole) if step in {None, claim.step}}
         steps = {claim.step for claim in view.claims_of(whole)}
