@@ -167,10 +167,13 @@ def _by(holders: list[SlotHolder], more: int) -> str:
 
 
 def _before(execute: Execute, pool: str, limit: int, mine: _Claim, overdue_since: float) -> str:
-    """How many come first for this pool."""
+    """How many come first for this pool: the order of ``claims.place`` again, counted where the rows are.
+
+    ``tests/ledger/test_agreement.py`` compares the two.
+    """
     condition = "(filed <= ? OR priority > ? OR (priority = ? AND seq < ?))"
     values: tuple[float, ...] = (overdue_since, *mine.standing)
-    if mine.filed <= overdue_since:  # the order is that of ``claims.place``
+    if mine.filed <= overdue_since:
         condition, values = "filed <= ? AND seq < ?", (overdue_since, mine.seq)
     (count,) = execute(
         "SELECT count(*) FROM (SELECT 1 FROM need JOIN claim ON claim.shape = need.shape AND claim.state = 'waiting' "  # noqa: S608  (a constant)
