@@ -1,7 +1,7 @@
 """What stands in the ledger after every change is what the slow rule says, and so is what is said of it.
 
-Who comes first is said twice: by ``claims.place``, for grants and for those who look at the whole queue, and in SQL, for
-a run that asks what one claim of it waits for.
+Who comes first is said twice: by ``claims.place``, for grants and for those who look at the whole queue, and in SQL,
+for a run that asks what one claim of it waits for.
 """
 
 from __future__ import annotations
