@@ -100,7 +100,8 @@ def set_limit(key: str, limit: str, as_json: bool) -> int:
         _note(f"pool {key!r} is new here{hint}")
     pool = ledger.pool(key)
     if pool.held > number:
-        _note(f"{slots_text(pool.held)} of pool {key!r} are held; they stay held, and further claims wait")
+        stay = "are held; they stay held" if pool.held > 1 else "is held; it stays held"
+        _note(f"{slots_text(pool.held)} of pool {key!r} {stay}, and further claims wait")
     if as_json:
         _print(pool_record(pool))
     else:

@@ -138,6 +138,10 @@ def test_a_limit_below_what_is_held_says_that_it_stays_held(concurrency: Command
             "Set concurrency limit for database to 1.\n",
             "notice: 2 slots of pool 'database' are held; they stay held, and further claims wait\n",
         )
+    with LivingRun(own_home, RUN_B, {"step": "load", "pools": {"database": 1}}):
+        assert concurrency("set", "database", "0")[2] == (
+            "notice: 1 slot of pool 'database' is held; it stays held, and further claims wait\n"
+        )
 
 
 def test_deleting_a_limit_says_what_counts_then(concurrency: Command, own_home: Path) -> None:
