@@ -29,6 +29,11 @@ def working_on(folder: str, claims: Iterable[int]) -> Iterator[tuple[int, str]]:
     return having_open(real.__contains__, None, carries) if real else iter(())
 
 
+def is_inside(claim: int) -> bool:
+    """Whether this process was started in the attempt with that claim, whose slots so stay taken until it ends."""
+    return any(liveness.carries_lock(os.getpid(), fd, {claim}) for fd in (0, 1, 2))
+
+
 def having_open(
     is_wanted: Callable[[str], bool],
     fds: Iterable[int] | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from executor.ledger import liveness, rows
 from executor.ledger.claims import Needs, Urgency, Waiter
 from executor.ledger.named import holder_text
-from executor.ledger.open_files import working_on
+from executor.ledger.open_files import is_inside, working_on
 from executor.ledger.requests import parse
 from executor.ledger.standing import standings
 from executor.scheduler.events import SlotHolder
@@ -153,10 +153,11 @@ def _holders(execute: Execute, home: Path, pool: str, own: str) -> tuple[list[Sl
 def _holder(home: Path, own: str, claim: _Other) -> SlotHolder:
     if claim.run == own:
         return SlotHolder(claim.step, since=claim.granted_at)
+    encloses = is_inside(claim.seq)
     if liveness.owner_is_alive(home, claim.owner):
-        return SlotHolder(claim.step, claim.run, claim.pid or 0, claim.granted_at)
+        return SlotHolder(claim.step, claim.run, claim.pid or 0, claim.granted_at, encloses=encloses)
     pids = [pid for pid, _ in working_on(claim.folder, (claim.seq,))] if claim.folder else []
-    return SlotHolder(claim.step, claim.run, pids[0] if pids else 0, claim.granted_at, outlived=True)
+    return SlotHolder(claim.step, claim.run, pids[0] if pids else 0, claim.granted_at, outlived=True, encloses=encloses)
 
 
 def _by(holders: list[SlotHolder], more: int) -> str:
