@@ -7,6 +7,7 @@ milliseconds.
 from __future__ import annotations
 
 import os
+import stat
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,14 @@ def working_on(folder: str, claims: Iterable[int]) -> Iterator[tuple[int, str]]:
 
 def is_inside(claim: int) -> bool:
     """Whether this process was started in the attempt with that claim, whose slots so stay taken until it ends."""
-    return any(liveness.carries_lock(os.getpid(), fd, {claim}) for fd in (0, 1, 2))
+    return any(_is_file(fd) and liveness.carries_lock(os.getpid(), fd, {claim}) for fd in (0, 1, 2))
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # it is closed
+        return False
 
 
 def having_open(
