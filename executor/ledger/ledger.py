@@ -308,8 +308,7 @@ class Ledger:
 
         As whoever waits would do it. False if the ledger's lock cannot be had at once.
         """
-        transaction = self.database.try_transaction()
-        if transaction is None:
+        if (transaction := self.database.try_transaction()) is None:
             return False
         with transaction:
             reaping = self._round(transaction, None)

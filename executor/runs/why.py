@@ -63,7 +63,8 @@ class Blocker:
             case "paused":
                 return f"pool {self.pool!r} is paused (limit 0)"
             case "unsatisfiable":
-                return f"pool {self.pool!r} has {self.limit} slots in all, and the step needs {self.needed}"
+                in_all = f"{self.limit} slot{'s' if self.limit > 1 else ''} in all"
+                return f"pool {self.pool!r} has {in_all}, and the step needs {self.needed}"
             case "reserved":
                 first = "another" if self.first is None else holder_text(self.first)
                 return f"the free slots of pool {self.pool!r} are kept for {first}, which comes first"
