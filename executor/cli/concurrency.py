@@ -100,7 +100,8 @@ def set_limit(key: str, limit: str, as_json: bool) -> int:
         _note(f"pool {key!r} is new here{hint}")
     pool = ledger.pool(key)
     if pool.held > number:
-        _note(f"{slots_text(pool.held)} of pool {key!r} are held; they stay held, and further claims wait")
+        stay = "are held; they stay held" if pool.held > 1 else "is held; it stays held"
+        _note(f"{slots_text(pool.held)} of pool {key!r} {stay}, and further claims wait")
     if as_json:
         _print(pool_record(pool))
     else:
@@ -298,7 +299,7 @@ def free(run: str, step: str | None, force: bool, as_json: bool) -> int:
     step, whose attempt ends by that.
     """
     instance = Instance.get()
-    with instance.ledger.view(configured=False) as view:
+    with instance.ledger.view(as_it_is=True) as view:
         whole = _find_run(instance, view, run)
         claims = {claim.claim: claim for claim in view.claims_of(whole) if step in {None, claim.step}}
         steps = {claim.step for claim in view.claims_of(whole)}

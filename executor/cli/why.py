@@ -126,4 +126,5 @@ def _holder_record(holder: SlotHolder) -> dict[str, object]:
         "pid": holder.pid or None,
         "since": holder.since,
         "outlived": holder.outlived,
+        "encloses": holder.encloses,
     }

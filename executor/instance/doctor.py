@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import stat
 import time
 from contextlib import suppress
@@ -154,6 +155,9 @@ def _ledger(home: Path) -> Iterator[Finding]:
             refuse_to_make_under_running_work(home)
             yield Finding(name="ledger", level="ok", text="there is no ledger yet; the first run makes it")
             return
+        if locked := [str(each) for each in sorted(home.glob(f"{LEDGER_FILE}*")) if not os.access(each, os.W_OK)]:
+            text = f"{' and '.join(locked)} may only be read by you, so no run with pools can start"
+            yield Finding(name="ledger", level="problem", text=text, fix=f"chmod u+w {shlex.join(locked)}")
         found = _look(home)
         if any(finding.is_problem for finding in found):
             time.sleep(SECOND_LOOK_S)  # a death, or a grant, may have been on its way to be noticed

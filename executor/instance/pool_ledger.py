@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from executor.errors import UsageError
+from executor.errors import ExecutorError, UsageError
 from executor.instance.stopping import stop_run, stop_step
 from executor.ledger.configured import apply_settings, settings_stamp
 from executor.ledger.ledger import LEDGER_FILE, Ledger
@@ -25,7 +25,8 @@ class PoolLedger:
     """Limits of pools that all runs share, who holds their slots, and who waits for them.
 
     What is changed counts from the next grant on, also for runs that are going on. ``executor.yaml`` is put in force
-    by the first call, and again after it was changed. Nothing stays open between two calls.
+    by the first call, and again after it was changed. What the dead have left is taken back by whoever looks at it,
+    where that can be done at once. Nothing stays open between two calls.
     """
 
     def __init__(self, home: Path) -> None:
@@ -108,15 +109,22 @@ class PoolLedger:
             return view.waiters(pool)
 
     @contextmanager
-    def view(self, *, configured: bool = True) -> Iterator[LedgerView]:
+    def view(self, *, as_it_is: bool = False) -> Iterator[LedgerView]:
         """The ledger as it is at one moment, for several looks that must fit together.
 
-        ``configured=False`` is for those whom limits do not concern: a mistake in the file does not stop them.
+        ``as_it_is`` is for those whom limits do not concern: a mistake in the settings file does not stop them, and
+        nothing is taken back from the dead before.
         """
-        if configured:
+        if not as_it_is:
             self._apply()
         elif not (self._home / LEDGER_FILE).exists():
             Ledger(self._home).close()
+        with LedgerView(self._home) as view:
+            left = set() if as_it_is else {claim.owner for claim in view.left_behind()}
+            if not left:
+                yield view
+                return
+        self._take_back(left)
         with LedgerView(self._home) as view:
             yield view
 
@@ -166,6 +174,11 @@ class PoolLedger:
         elif self._applied != (stamp, ledger.born()):
             apply_settings(ledger)
             self._applied = stamp, ledger.born()
+
+    def _take_back(self, owners: set[str]) -> None:
+        """Take back what the dead have left. Where that cannot be done at once, whoever asks next does it."""
+        with suppress(ExecutorError, OSError), Ledger(self._home, timeout_s=0.0) as ledger:
+            ledger.try_reap(owners)
 
     def _born(self) -> str | None:
         """Which ledger it is that is there now; None: there is none."""

@@ -303,6 +303,20 @@ class Ledger:
             freeing.settle()
         return Freed(tuple(freeing.freed), tuple(alive))
 
+    def try_reap(self, owners: Iterable[str]) -> bool:
+        """Take from these owners, as far as they are dead, what they have left, and grant it to whoever waits for it.
+
+        As whoever waits would do it. False if the ledger's lock cannot be had at once.
+        """
+        if (transaction := self.database.try_transaction()) is None:
+            return False
+        with transaction:
+            reaping = self._round(transaction, None)
+            for owner in sorted(owners):
+                reaping.reap(owner)
+            reaping.settle()
+        return True
+
     def take_away(self, held: Iterable[Lease], waiting: Iterable[int] = ()) -> list[int]:
         """Remove claims of owners that may live: the numbers of those that were there.
 
@@ -340,7 +354,8 @@ class Ledger:
     ) -> bool:
         """Put the limits of the configuration file in force; what a command has set still comes first.
 
-        ``if_still`` is asked under the ledger's lock; if it says no, nothing is changed, and this is False.
+        ``if_still`` is asked at that moment; if it says no, nothing is changed, and this is False. What is in
+        force already is not written again, so it may be asked for by those who cannot write.
 
         Raises:
             ValueError: a name with a blank, or a limit below 0.
@@ -350,6 +365,10 @@ class Ledger:
             pools.check_limit(pool, limit)
         if default_limit is not None:
             pools.check_limit("(default)", default_limit)
+        with self.database.snapshot():
+            in_force = pools.configured(self.database.execute) == (limits, default_limit)
+        if in_force:
+            return if_still()
         with self.database.transaction() as transaction:
             if not if_still():
                 return False

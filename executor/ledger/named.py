@@ -37,4 +37,6 @@ def holder_text(holder: SlotHolder) -> str:
         known.append(f"pid {holder.pid}" + (" of the step lives" if holder.outlived else ""))
     if holder.since is not None:
         known.append(f"since {time_text(holder.since)}")
+    if holder.encloses:
+        known.append("until this run ends, which was started in it")
     return step_name(holder) + (f" ({', '.join(known)})" if known else "")

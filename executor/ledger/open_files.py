@@ -7,6 +7,7 @@ milliseconds.
 from __future__ import annotations
 
 import os
+import stat
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,18 @@ def working_on(folder: str, claims: Iterable[int]) -> Iterator[tuple[int, str]]:
     real = {os.path.realpath(file) for files in live.values() for file in files}
     carries = partial(liveness.carries_lock, claims=live)
     return having_open(real.__contains__, None, carries) if real else iter(())
+
+
+def is_inside(claim: int) -> bool:
+    """Whether this process was started in the attempt with that claim, whose slots so stay taken until it ends."""
+    return any(_is_file(fd) and liveness.carries_lock(os.getpid(), fd, {claim}) for fd in (0, 1, 2))
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # it is closed
+        return False
 
 
 def having_open(

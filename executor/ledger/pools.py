@@ -94,16 +94,21 @@ def set_explicit(execute: Callable[..., Any], name: str, limit: int | None) -> b
     return True
 
 
+def configured(execute: Callable[..., Any]) -> tuple[dict[str, int], int | None]:
+    """The limits of the configuration file that are in force, and its default; None: no default."""
+    (default,) = execute("SELECT default_limit FROM about").fetchone()
+    return dict(execute("SELECT name, yaml FROM pool WHERE yaml IS NOT NULL").fetchall()), default
+
+
 def set_configured(execute: Callable[..., Any], limits: Mapping[str, int], default: int | None) -> set[str]:
     """Put the limits of the configuration file in force, for everybody; the pools whose limit may have changed."""
-    before = dict(execute("SELECT name, yaml FROM pool WHERE yaml IS NOT NULL").fetchall())
+    before, old_default = configured(execute)
     changed = {name for name in before.keys() | limits.keys() if before.get(name) != limits.get(name)}
     for name in sorted(changed):
         execute(
             "INSERT INTO pool (name, yaml) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET yaml = excluded.yaml",
             (name, limits.get(name)),
         )
-    (old_default,) = execute("SELECT default_limit FROM about").fetchone()
     if old_default != default:
         execute("UPDATE about SET default_limit = ?", (default,))
         changed |= {name for (name,) in execute("SELECT DISTINCT pool FROM need")}

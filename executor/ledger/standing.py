@@ -34,7 +34,8 @@ class Reason(NamedTuple):
             case "paused":
                 return f"{name}, which is paused (limit 0)"
             case "unsatisfiable":
-                return f"{name}, which has {self.limit} slots in all, while the step needs {self.weight}"
+                in_all = f"{self.limit} slot{'s' if self.limit > 1 else ''} in all"
+                return f"{name}, which has {in_all}, while the step needs {self.weight}"
             case "reserved":
                 text = f"{name}, whose free slots are kept for claim {self.reserved_for}, which comes first"
             case "full":

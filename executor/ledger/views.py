@@ -200,11 +200,22 @@ class LedgerView:
         """All claims of a run, in the order in which they were filed."""
         return self._claims("claim.run = ? ORDER BY claim.seq", run)
 
+    def left_behind(self) -> list[ClaimView]:
+        """Claims of runs that have died, on which no process works: whoever asks next takes them back."""
+        found: list[ClaimView] = []
+        for (owner,) in self._reader.execute("SELECT DISTINCT owner FROM claim").fetchall():
+            if not liveness.owner_is_alive(self._home, owner):
+                claims = self._claims("claim.owner = ? ORDER BY claim.seq", owner)
+                held = [claim.claim for claim in claims if claim.state == "granted"]
+                live = liveness.live_steps(claims[0].folder, held) if held else {}
+                found += [claim for claim in claims if claim.claim not in live]
+        return found
+
     def dead_slots(self) -> dict[str, int]:
         """Held slots by pool whose run has died and on which no process works: whoever asks next takes them back."""
         found: dict[str, int] = {}
-        for claim in self._claims("claim.state = 'granted' ORDER BY claim.token"):
-            if not self.is_alive(claim):
+        for claim in self.left_behind():
+            if claim.state == "granted":
                 for pool, weight in claim.needs:
                     found[pool] = found.get(pool, 0) + weight
         return found

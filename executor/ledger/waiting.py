@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from executor.ledger import liveness, rows
 from executor.ledger.claims import Needs, Urgency, Waiter
 from executor.ledger.named import holder_text
-from executor.ledger.open_files import working_on
+from executor.ledger.open_files import is_inside, working_on
 from executor.ledger.requests import parse
 from executor.ledger.standing import standings
 from executor.scheduler.events import SlotHolder
@@ -153,10 +153,11 @@ def _holders(execute: Execute, home: Path, pool: str, own: str) -> tuple[list[Sl
 def _holder(home: Path, own: str, claim: _Other) -> SlotHolder:
     if claim.run == own:
         return SlotHolder(claim.step, since=claim.granted_at)
+    encloses = is_inside(claim.seq)
     if liveness.owner_is_alive(home, claim.owner):
-        return SlotHolder(claim.step, claim.run, claim.pid or 0, claim.granted_at)
+        return SlotHolder(claim.step, claim.run, claim.pid or 0, claim.granted_at, encloses=encloses)
     pids = [pid for pid, _ in working_on(claim.folder, (claim.seq,))] if claim.folder else []
-    return SlotHolder(claim.step, claim.run, pids[0] if pids else 0, claim.granted_at, outlived=True)
+    return SlotHolder(claim.step, claim.run, pids[0] if pids else 0, claim.granted_at, outlived=True, encloses=encloses)
 
 
 def _by(holders: list[SlotHolder], more: int) -> str:
@@ -167,10 +168,13 @@ def _by(holders: list[SlotHolder], more: int) -> str:
 
 
 def _before(execute: Execute, pool: str, limit: int, mine: _Claim, overdue_since: float) -> str:
-    """How many come first for this pool."""
+    """How many come first for this pool: the order of ``claims.place`` again, counted where the rows are.
+
+    ``tests/ledger/test_agreement.py`` compares the two.
+    """
     condition = "(filed <= ? OR priority > ? OR (priority = ? AND seq < ?))"
     values: tuple[float, ...] = (overdue_since, *mine.standing)
-    if mine.filed <= overdue_since:  # the order is that of ``claims.place``
+    if mine.filed <= overdue_since:
         condition, values = "filed <= ? AND seq < ?", (overdue_since, mine.seq)
     (count,) = execute(
         "SELECT count(*) FROM (SELECT 1 FROM need JOIN claim ON claim.shape = need.shape AND claim.state = 'waiting' "  # noqa: S608  (a constant)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from executor.ledger.named import holder_text
 from executor.runs.report import printable, seconds_text
-from executor.scheduler.events import RunEnded, SlotsGranted, SlotsWaiting, StepCancelled, StepFailed, StepStarted
+from executor.scheduler.events import (
+    RunEnded,
+    SlotFreed,
+    SlotsGranted,
+    SlotsWaiting,
+    StepCancelled,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
 from executor.scheduler.waits import pool_cause
 
 if TYPE_CHECKING:
@@ -58,6 +67,12 @@ class _Telling:
     since: float
     reason: str = ""
     held_by: tuple[SlotHolder, ...] = ()
+    outdated: bool = False  #: all of those who were named have ended since, and nobody was told who came after them
+    still_hold: set[str] = field(default_factory=set)  #: of ``held_by``, if all of them are of the same run
+
+    def __post_init__(self) -> None:
+        if not any(holder.run for holder in self.held_by):
+            self.still_hold.update(holder.step for holder in self.held_by)
 
     @property
     def whom(self) -> object:
@@ -68,13 +83,14 @@ class _Telling:
 class _Step:
     """What is known of one step."""
 
-    __slots__ = ("now", "reasons", "told_of", "waited")
+    __slots__ = ("now", "outdated", "reasons", "told_of", "waited")
 
     def __init__(self) -> None:
         self.waited: dict[str, float] = {}  #: seconds by cause, of the attempts that are over or have started
         self.told_of: dict[str, float] = {}  #: the same of the attempt that waits, as far as it was told
         #: cause -> who was told to be in the way -> for how many seconds, and what was said of it at last
         self.reasons: dict[str, dict[object, tuple[float, _Telling]]] = {}
+        self.outdated: dict[str, float] = {}  #: cause -> for how many seconds it was others than those who were told
         self.now: _Telling | None = None
 
     def told(self, t: float, telling: _Telling | None) -> None:
@@ -86,7 +102,16 @@ class _Step:
                 reasons = self.reasons.setdefault(self.now.cause, {})
                 before, _ = reasons.get(self.now.whom, (0.0, None))
                 reasons[self.now.whom] = before + lasted, self.now
+            if self.now.outdated:
+                self.outdated[self.now.cause] = self.outdated.get(self.now.cause, 0.0) + lasted
         self.now = telling
+
+    def holder_ended(self, t: float, key: str) -> None:
+        """A step of the same run has given its slots back: if it was the last that was named, others hold them now."""
+        if self.now is not None and key in self.now.still_hold:
+            self.now.still_hold.discard(key)
+            if not self.now.still_hold:
+                self.told(t, _Telling(self.now.cause, t, outdated=True))
 
     def started(self, t: float, waited: Iterable[tuple[str, float]]) -> None:
         """An attempt begins; how long it had waited is known exactly."""
@@ -109,6 +134,7 @@ class _Step:
             if reasons:
                 _, telling = max(reasons.values(), key=lambda reason: reason[0])
                 others = sum(bool(each.held_by) for _, each in reasons.values()) > 1 or len(telling.held_by) > NAMED
+                others = others or self.outdated.get(cause, 0.0) >= SHOWN_S
                 found.append(Wait(cause, seconds, telling.reason, telling.held_by[:NAMED], others=others))
             else:
                 found.append(Wait(cause, seconds))
@@ -121,6 +147,7 @@ def waits_of(timeline: Iterable[tuple[float, Event]], plan: Plan) -> Mapping[str
     What still waits while the run goes on is not among it.
     """
     steps: dict[str, _Step] = {}
+    behind: dict[str, set[str]] = {}  #: step -> those who were told that it is in their way, since it last ended
     for t, event in timeline:
         match event:
             case SlotsWaiting():
@@ -129,6 +156,8 @@ def waits_of(timeline: Iterable[tuple[float, Event]], plan: Plan) -> Mapping[str
                 if event.cause != "busy":  # what cannot be asked for a moment says nothing about who is in the way
                     telling = _Telling(cause, t, event.reason, event.held_by)
                 steps.setdefault(event.key, _Step()).told(t, telling)
+                for holder in telling.still_hold:
+                    behind.setdefault(holder, set()).add(event.key)
             case SlotsGranted():
                 steps.setdefault(event.key, _Step()).told(t, None)
             case StepCancelled() | StepFailed():
@@ -140,4 +169,7 @@ def waits_of(timeline: Iterable[tuple[float, Event]], plan: Plan) -> Mapping[str
             case StepStarted():
                 if event.waited or event.key in steps:
                     steps.setdefault(event.key, _Step()).started(t, event.waited)
+        if isinstance(event, SlotFreed) or (isinstance(event, StepSucceeded | StepFailed) and event.freed):
+            for key in behind.pop(event.key, ()):
+                steps[key].holder_ended(t, event.key)
     return {key: waits for key, step in steps.items() if (waits := step.waits())}

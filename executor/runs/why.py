@@ -63,7 +63,8 @@ class Blocker:
             case "paused":
                 return f"pool {self.pool!r} is paused (limit 0)"
             case "unsatisfiable":
-                return f"pool {self.pool!r} has {self.limit} slots in all, and the step needs {self.needed}"
+                in_all = f"{self.limit} slot{'s' if self.limit > 1 else ''} in all"
+                return f"pool {self.pool!r} has {in_all}, and the step needs {self.needed}"
             case "reserved":
                 first = "another" if self.first is None else holder_text(self.first)
                 return f"the free slots of pool {self.pool!r} are kept for {first}, which comes first"
@@ -85,10 +86,13 @@ class Blocker:
             return f"somebody raises the limit: {raised} {self.needed}"
         if self.cause == "reserved":
             return f"{'that' if self.first is None else step_name(self.first)} has been granted its slots"
+        more = f"somebody raises the limit: {raised} {self.limit + self.needed}"
+        if self.held_by and all(holder.encloses for holder in self.held_by):
+            return more  # these hold on until this run ends
         text = self._an_end
         if self.place is not None and self.place > 1:
             text += " and those before it have had their turn"
-        return f"{text}, or somebody raises the limit: {raised} {self.limit + self.needed}"
+        return f"{text}, or {more}"
 
     @property
     def _an_end(self) -> str:
@@ -181,6 +185,7 @@ class _Explainer:
         self._alive = result.status == "running"
         self._over = result.status
         self._scheduler, self._now, self._began = scheduler, now, started.at
+        self._pid = started.pid  #: of the driver
         self._waited = waits_of(result.timeline, result.plan)
         self._starts: dict[str, tuple[int, float]] = {}  #: step -> pid and time of its last start
         for t, event in result.timeline:
@@ -312,7 +317,9 @@ class _Explainer:
             lives = owner_is_alive(self._folder.home, claim.owner)
             processes = processes_of_claims(claim.folder, [claim.claim]) if claim.state == "granted" else []
             pid = processes[0].pid if processes else claim.pid if lives else 0
-            found = self._named[claim.claim] = SlotHolder(claim.step, run, pid, claim.granted_at, outlived=not lives)
+            inside = any(process.pid == self._pid for process in processes)
+            found = SlotHolder(claim.step, run, pid, claim.granted_at, outlived=not lives, encloses=inside)
+            self._named[claim.claim] = found
         return found
 
 

@@ -47,6 +47,7 @@ class SlotHolder(NamedTuple):
     pid: int = 0  #: of a process of the step where that is known, else of its run's driver; 0: not known, or gone
     since: float | None = None  #: seconds since the epoch; None: not known
     outlived: bool = False  #: the driver of its run died, and its slots stay taken until its processes end
+    encloses: bool = False  #: the run that waits was started in that step, whose slots stay taken until it ends
 
 
 # --- told ------------------------------------------------------------------------------------------------------------

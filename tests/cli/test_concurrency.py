@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from executor.cli.root import run_command
+from executor.ledger.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "instance"))  # test folders are no packages here
 
@@ -137,6 +138,10 @@ def test_a_limit_below_what_is_held_says_that_it_stays_held(concurrency: Command
             "Set concurrency limit for database to 1.\n",
             "notice: 2 slots of pool 'database' are held; they stay held, and further claims wait\n",
         )
+    with LivingRun(own_home, RUN_B, {"step": "load", "pools": {"database": 1}}):
+        assert concurrency("set", "database", "0")[2] == (
+            "notice: 1 slot of pool 'database' is held; it stays held, and further claims wait\n"
+        )
 
 
 def test_deleting_a_limit_says_what_counts_then(concurrency: Command, own_home: Path) -> None:
@@ -241,7 +246,30 @@ def test_showing_a_pool_names_who_holds_and_who_waits_in_their_order(concurrency
     assert (reason["pool"], reason["cause"], reason["weight"], reason["limit"]) == ("database", "unsatisfiable", 3, 2)
 
 
-def test_a_holder_whose_run_has_died_is_said_to(concurrency: Command, own_home: Path) -> None:
+@pytest.mark.parametrize("look", [("get", "database"), ("list",), ("show", "database")])
+def test_what_a_dead_run_held_is_taken_back_by_whoever_looks(
+    concurrency: Command, own_home: Path, look: tuple[str, ...]
+) -> None:
+    concurrency("set", "database", "1")
+    nobody = concurrency(*look)
+    LivingRun(own_home, RUN_A, {"step": "load", "pools": {"database": 1}}).end()
+    assert concurrency(*look) == nobody
+
+
+def test_looking_gives_what_a_dead_run_held_to_whoever_waits(concurrency: Command, own_home: Path) -> None:
+    concurrency("set", "database", "1")
+    holds = LivingRun(own_home, RUN_A, {"step": "load", "pools": {"database": 1}})
+    with LivingRun(own_home, RUN_B, {"step": "next", "pools": {"database": 1}}):  # it never looks by itself
+        holds.end()
+        assert concurrency("get", "database") == (0, '"database": 1 / 1 slots occupied\n', "")
+        (holder,) = json.loads(concurrency("show", "database", "--json")[1])["holders"]
+    assert (holder["run"], holder["step"]) == (RUN_B, "next")
+
+
+def test_what_a_dead_run_holds_is_said_to_be_so_where_the_ledger_cannot_be_written_at_once(
+    concurrency: Command, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "try_reap", lambda *_: False)  # as while somebody else writes
     with LivingRun(own_home, RUN_A, {"step": "load", "pools": {"database": 1}}) as run:
         run.end()
         out = concurrency("show", "database")[1]

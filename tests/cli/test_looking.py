@@ -236,7 +236,14 @@ def test_why_answers_after_the_run_as_well(command: Command, own_home: Path) -> 
     (wait,) = json.loads(command("why", "last", "train", "--json")[1])["steps"][0]["waited"]
     assert (wait["cause"], wait["seconds"]) == ("pool database", 38.0)
     assert wait["held_by"] == [
-        {"step": "load", "run": "7f3a12cd-0", "pid": 77, "since": 1795253988.7, "outlived": False}
+        {
+            "step": "load",
+            "run": "7f3a12cd-0",
+            "pid": 77,
+            "since": 1795253988.7,
+            "outlived": False,
+            "encloses": False,
+        }
     ]
 
 

@@ -23,6 +23,7 @@ from executor.ledger.proof import Finding
 from executor.ledger.views import LedgerView
 from executor.runs.home import make_run
 from executor.runs.memory import make_memory_folder
+from tests.forked import fork, wait
 
 GIB = 1 << 30
 RUN_A = "aaaaaaaa-0000-4000-8000-000000000000"
@@ -222,6 +223,26 @@ def test_what_a_dead_run_left_is_a_problem_if_those_who_wait_do_not_take_it(home
     assert len(problems) == 1
     assert "has died, and those who wait for pool 'db' have not taken its slots back" in problems[0].text
     assert problems[0].fix == "executor instance concurrency free aaaaaaaa"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to become another user")
+@pytest.mark.usefixtures("quick")
+def test_a_ledger_that_may_only_be_read_is_a_problem(home: Path) -> None:
+    Instance.get(home).ledger.set_limit("db", 1)
+    path = home / "ledger.db"
+    path.chmod(0o444)
+    for each in (home, *home.rglob("*")):
+        os.chown(each, 65534, 65534)
+    for parent in list(home.parents)[:-2]:
+        parent.chmod(0o755)
+
+    def use() -> None:
+        os.setuid(65534)
+        problems = [finding for finding in examine(home) if finding.is_problem]
+        assert [finding.fix for finding in problems] == [f"chmod u+w {path}"]
+        assert "may only be read by you" in problems[0].text
+
+    assert wait(fork(use)) == 0
 
 
 @pytest.mark.usefixtures("quick")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -203,6 +204,34 @@ def test_holders_and_waiters_are_those_of_all_runs(instance: Instance, ledger: P
         assert ledger.waiters("other") == []
 
 
+def test_whoever_looks_takes_back_what_the_dead_hold_and_wait_for(instance: Instance, ledger: PoolLedger) -> None:
+    ledger.set_limit("db", 1)
+    holds = LivingRun(instance.home, RUN_A, {"step": "load", "pools": {"db": 1}})
+    LivingRun(instance.home, RUN_B, {"step": "next", "pools": {"db": 1}}).end()
+    pool = ledger.pool("db")
+    assert (pool.held, pool.waiting) == (1, 0)
+    holds.end()
+    assert ledger.holders("db") == []
+    assert instance.event_log_storage.get_concurrency_infos(["db"])["db"].claimed_slots == []
+
+
+def test_what_outlived_its_run_keeps_its_slots_although_somebody_looks(instance: Instance, ledger: PoolLedger) -> None:
+    with LivingRun(instance.home, RUN_A, {"step": "load", "pools": {"db": 1}}) as run:
+        run.kill()
+        assert [claim.step for claim in ledger.holders("db")] == ["load"]
+
+
+def test_where_the_lock_is_not_to_be_had_at_once_it_is_shown_what_stands_there(
+    instance: Instance, ledger: PoolLedger
+) -> None:
+    assert ledger.pools() == []  # the settings are in force
+    LivingRun(instance.home, RUN_A, {"step": "load", "pools": {"db": 1}}).end()
+    with (instance.home / "ledger.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as others who look: whoever wants to write would have to wait
+        assert [claim.step for claim in ledger.holders("db")] == ["load"]
+    assert ledger.holders("db") == []
+
+
 # --- taking away -----------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +247,6 @@ def test_what_has_died_is_freed(instance: Instance, ledger: PoolLedger) -> None:
     ledger.set_limit("db", 1)
     run = LivingRun(instance.home, RUN_A, {"step": "load", "pools": {"db": 1}}, {"step": "next", "pools": {"db": 1}})
     run.end()
-    assert ledger.pool("db").held == 1
     assert len(ledger.free(RUN_A).claims) == 2
     assert ledger.pool("db").held == 0
     assert ledger.free(RUN_A) == ledger.free("no such run")

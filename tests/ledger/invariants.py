@@ -15,6 +15,7 @@ INVARIANTS = {
     "I16": "whoever is granted slots is told in the same transaction",
     "I17": "the look once a second finds nothing that was not heard",
     "I18": "a limit that was changed counts from the next grant on, and the right one of several counts",
+    "I19": "runs whose steps want any pools together, in a circle as well, all end",
     "I20": "no slot is free while somebody waits who may have it",
     "I32": "nobody ever meets a locked database",
     "I33": "ten thousand that wait slow nobody down",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -348,6 +349,15 @@ def test_a_limit_set_by_command_beats_the_file_which_beats_the_default(ledger: L
     assert shown() == (3, "yaml")
     ledger.configure({}, None)
     assert shown() == (None, "unlimited")
+
+
+def test_limits_that_are_in_force_already_need_no_lock(ledger: Ledger) -> None:
+    """So they do not stop who may only read, or looks while another changes something."""
+    ledger.configure({"p": 3}, 5)
+    with (ledger.home / "ledger.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ledger.configure({"p": 3}, 5)
+        assert not ledger.configure({"p": 3}, 5, if_still=lambda: False)
 
 
 def test_lowering_a_limit_takes_nothing_away_and_lets_nobody_in(ledger: Ledger, owner: Owner) -> None:

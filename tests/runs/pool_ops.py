@@ -64,6 +64,19 @@ def wide(context: OpExecutionContext) -> int:
     return use_slot(context)
 
 
+@op(pool="database")
+def holds_while_another_run_goes_on(context: OpExecutionContext) -> bool:
+    """That run needs the same pool. It is driven by this very process, or by a child of it."""
+    if context.run_tags["inside"] == "process":
+        return one_query.execute(tags=context.run_tags, raise_on_error=False).success
+    code = "import pool_ops, sys; pool_ops.one_query.execute(tags=dict(zip(sys.argv[1::2], sys.argv[2::2])))"
+    words = [word for tag in context.run_tags.items() for word in tag]
+    here = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    return not subprocess.run(
+        [sys.executable, "-c", code, *words], env=here, capture_output=True, check=False
+    ).returncode
+
+
 @op(pools={"left": 1, "right": 1})
 def both(context: OpExecutionContext) -> int:
     return use_slot(context)
@@ -146,6 +159,11 @@ def forks_a_child(context: OpExecutionContext) -> None:
     if os.fork() == 0:
         pass_gate(context)
         os._exit(0)
+
+
+@job
+def run_in_run() -> None:
+    holds_while_another_run_goes_on()
 
 
 @job

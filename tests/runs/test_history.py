@@ -76,9 +76,9 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "freed": st.booleans(),
     "token": COUNT,
     "pools": st.lists(TEXT).map(tuple),
-    "held_by": st.lists(st.builds(SlotHolder, TEXT, TEXT, COUNT, st.none() | SECONDS, st.booleans()), max_size=3).map(
-        tuple
-    ),
+    "held_by": st.lists(
+        st.builds(SlotHolder, TEXT, TEXT, COUNT, st.none() | SECONDS, st.booleans(), st.booleans()), max_size=3
+    ).map(tuple),
     "cause": st.sampled_from(get_args(WaitCause)),
     "lingered": st.booleans(),
     "retries": st.booleans(),

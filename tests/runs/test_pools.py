@@ -36,6 +36,7 @@ from executor.ledger.liveness import live_steps
 from executor.runs import pools
 from executor.runs.history import read_history
 from executor.runs.home import RunFolder
+from executor.runs.why import why
 from executor.scheduler.events import (
     Event,
     RunNotice,
@@ -127,6 +128,25 @@ def test_two_runs_share_a_limit_and_the_one_that_waits_says_for_whom(place: Plac
     assert waiting.reason.startswith(text)
     (started,) = events_of(folder, StepStarted)
     assert dict(started.waited).keys() == {"pool database"}
+
+
+@pytest.mark.parametrize("inside", ["process", "child"])
+def test_a_run_that_waits_for_the_step_in_which_it_was_started_says_so(place: Place, inside: str) -> None:
+    """Or nobody would see that neither can go on."""
+    place.set_limits(database=1)
+    outer = place.start("run_in_run", inside=inside)
+    place.waits_for("query")
+    with place.view() as view:
+        (waiting,) = view.waiters("database")
+    folder = RunFolder(place.home / "runs" / waiting.view.run)
+    step = why(folder).steps["query"]
+    place.set_limits(database=2)
+    assert outcome(outer)[0] == "succeeded"
+    (holder,) = waits_of(folder)[0].held_by
+    assert (holder.step, holder.pid, holder.encloses) == ("holds_while_another_run_goes_on", outer.pid, True)
+    assert waits_of(folder)[0].reason.endswith(", until this run ends, which was started in it)")
+    assert ", until this run ends, which was started in it)" in step.text
+    assert step.ends == "somebody raises the limit: executor instance concurrency set database 2"
 
 
 def test_no_limit_is_exceeded_by_runs_in_several_programs(place: Place) -> None:

@@ -8,12 +8,14 @@ from written_run import plan_of, step
 from executor.runs.waits import Wait, waits_of, waits_text
 from executor.scheduler.events import (
     RunEnded,
+    SlotFreed,
     SlotHolder,
     SlotsGranted,
     SlotsWaiting,
     StepCancelled,
     StepFailed,
     StepStarted,
+    StepSucceeded,
 )
 from executor.scheduler.outcomes import StepError
 
@@ -115,6 +117,22 @@ def test_one_holder_of_which_different_things_were_told_is_one() -> None:
     ]
     (wait,) = waits_of(timeline, PLAN)["train"]
     assert not wait.others
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_after_the_holder_of_the_same_run_has_ended_it_is_others_who_hold_the_slots(others: bool) -> None:
+    """Who came after it nobody was told, if it was soon over."""
+    granted_at = 3.0 if others else 1.01
+    timeline = [
+        (0.0, held("train", SlotHolder("load"), SlotHolder("save"))),
+        (0.5, StepFailed("save", 1, StepError("exception", "x"))),
+        (0.5, StepSucceeded("load", 1, freed=False)),
+        (1.0, SlotFreed("load", 1)),
+        (granted_at, StepStarted("train", 1, waited=(("pool database", granted_at),))),
+    ]
+    (wait,) = waits_of(timeline, PLAN)["train"]
+    assert (wait.seconds, wait.others) == (granted_at, others)
+    assert [holder.step for holder in wait.held_by] == ["load", "save"]
 
 
 def test_one_cause_is_told_without_a_sum_and_short_ones_not_at_all() -> None:

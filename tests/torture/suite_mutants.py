@@ -8,12 +8,14 @@ from tests.torture.planting import Edit, plant
 
 DATABASE = "executor.database."
 LEDGER = "executor.ledger."
+SCHEDULER = "executor.scheduler.scheduler"
 IN_SQLITE = "tests/database/test_sqlite.py::"
 IN_LEDGER = "tests/ledger/test_ledger.py::"
 IN_CLIENT = "tests/ledger/test_client.py::"
 IN_LIVENESS = "tests/ledger/test_liveness.py::"
 IN_CLAIMS = "tests/runs/test_claims.py::"
 IN_POOLS = "tests/runs/test_pools.py::"
+IN_SEVERAL_RUNS = "tests/scheduler/test_several_runs.py::"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +306,12 @@ MUTANTS = [
         breaks="I37",
         edits=_edit("executor.runs.claims", "if claim.lease is None and not claim.parked and", "if False and"),
         test=IN_CLAIMS + "test_when_the_ledger_is_deleted_what_waits_fails_and_what_is_held_goes_on",
+    ),
+    SuiteMutant(
+        says="a step that has ended gives its slots back to nobody",
+        breaks="I11 I19",
+        edits=_edit(SCHEDULER, "commands.append(self._claims.release(index))", "self._claims.release(index)"),
+        test=IN_SEVERAL_RUNS + "test_runs_that_want_any_pools_together_all_end",
     ),
 ]
 
