@@ -15,9 +15,12 @@ from running import run
 
 from executor import RunResult, job
 from executor.authoring.jobs import JobDefinition
+from executor.runs.home import find_run, open_home
+from executor.runs.result import read_result
 from executor.scheduler.events import (
     CancelRequested,
     Event,
+    RunStarted,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -26,6 +29,7 @@ from executor.scheduler.events import (
     StepWillRetry,
 )
 from executor.scheduler.states import StepState
+from executor.workers import process
 
 KINDS = ["one-shot-fork", "three-per-worker-fork", "unlimited-fork"]
 FRESH_KINDS = [
@@ -64,15 +68,19 @@ class Mischief:
         self._templates = chance.choice([0.0, 0.0, 0.0, 0.03])
         self._interrupts = chance.choice([0.0, 0.0, 0.02])
         self.interrupted = False
+        self.run_id = ""
 
     def __call__(self, event: Event, _: float) -> None:
+        if isinstance(event, RunStarted):
+            self.run_id = event.run_id
         if self.interrupted:
             return
         if isinstance(event, StepStarted):
-            if self._chance.random() < self._kills:
+            template = template_of(event.pid)
+            if self._chance.random() < self._kills and template:
                 self._kill(event.pid)
             if self._chance.random() < self._templates:
-                self._kill(template_of(event.pid))
+                self._kill(template)
         if isinstance(event, StepStarted | StepSucceeded) and self._chance.random() < self._interrupts:
             self.interrupted = True
             os.kill(os.getpid(), signal.SIGINT)
@@ -87,11 +95,13 @@ class Mischief:
 
 
 def template_of(worker: int) -> int:
-    """The session that a worker is in is its template's; 0 where it is gone."""
+    """The session that a worker is in is its template's, a child of ours; 0 where it is gone, and its pid another's."""
     try:
-        return os.getsid(worker)
+        session = os.getsid(worker)
     except ProcessLookupError:
         return 0
+    fields = process.stat_of(session)
+    return session if fields is not None and int(fields[1]) == os.getpid() else 0
 
 
 def check(result: RunResult, trace: Path, *, interrupted: bool) -> None:
@@ -154,8 +164,30 @@ def run_one(seed: int, folder: Path, kinds: Sequence[str] = KINDS) -> None:
     graph = random_job(chance)
     trace = folder / f"trace-{seed}"
     limit = chance.randint(1, 4)
-    result = run(graph, chance.choice(kinds), tags={"trace": trace}, on_event=mischief, max_concurrent=limit)
+    try:
+        result = run(graph, chance.choice(kinds), tags={"trace": trace}, on_event=mischief, max_concurrent=limit)
+    except KeyboardInterrupt:  # it came when nothing was left to stop: the run is over, and it is for the program
+        assert mischief.interrupted
+        result = read_result(find_run(open_home(), mischief.run_id))
+        assert result.status not in {"running", "interrupted"}
     check(result, trace, interrupted=mischief.interrupted)
+
+
+def test_an_interrupt_that_comes_with_the_last_event_of_a_step_leaves_a_run_that_is_over(tmp_path: Path) -> None:
+    class AtTheEnd(Mischief):
+        def __call__(self, event: Event, _: float) -> None:
+            if isinstance(event, RunStarted):
+                self.run_id = event.run_id
+            if isinstance(event, StepSucceeded):
+                self.interrupted = True
+                os.kill(os.getpid(), signal.SIGINT)
+
+    mischief = AtTheEnd(random.Random(1))
+    with pytest.raises(KeyboardInterrupt):
+        run(random_ops.works, "unlimited-fork", tags={"trace": tmp_path / "trace"}, on_event=mischief)
+    result = read_result(find_run(open_home(), mischief.run_id))
+    assert result.success
+    check(result, tmp_path / "trace", interrupted=True)
 
 
 @pytest.mark.parametrize("part", range(4))
