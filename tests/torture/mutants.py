@@ -168,7 +168,7 @@ MUTANTS = [
         says="the end of a process that outlived its run is not heard",
         breaks="I11 I17",
         edits=((LEDGER + "deaths", "                self._listen(path, orphan.owner)", "                pass"),),
-        options=("--kill-every", "0.1", "--lanes", "1", "--hold", "2"),
+        options=("--kill-every", "0.3", "--hold", "2"),
     ),
     ProcessMutant(
         says="SQLite does the waiting, and not for long",
