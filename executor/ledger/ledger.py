@@ -246,7 +246,8 @@ class Ledger:
                 outcome.granted = granted_to(change.execute, owner.id, told)
             outcome.freed, outcome.reaped, outcome.orphans = change.freed, change.freed_from, change.orphans
             outcome.gave = len(change.granted)
-        if change.has_rung:  # who was woken may stand behind us on this processor, and its step is to begin
+        if any(whose != owner.id for _, whose, _ in change.granted):
+            # who was rung may stand behind us on this processor, and its step is to begin
             os.sched_yield()
         return outcome
 

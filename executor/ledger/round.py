@@ -67,7 +67,6 @@ class Round:
         self._new: list[_New] = []
         self._touched: set[str] = set()
         self._ring: dict[str, None] = {}  #: owners, in the order of their grants
-        self.has_rung = False  #: some of them wake up and read, as soon as this is committed
         self._reaped: set[str] = set()
         self.granted: list[Granted] = []  #: to anybody
         self.freed: list[int] = []  #: claims that were taken from the dead
@@ -212,7 +211,6 @@ class Round:
             for owner in self._ring:
                 bell.ring(self._home, owner)  # one that does not hear has ended, and its end is noticed by itself
             self._ring.clear()
-            self.has_rung = True
 
     def _grant(self) -> None:
         touched, self._touched = self._touched, set()

@@ -69,7 +69,7 @@ class LaneStream(io.TextIOWrapper):
 
     def _use(self) -> None:
         self.used = True
-        self.write = super().write  # type: ignore[method-assign]
+        self.write = super().write  # type: ignore[method-assign]  # from now on, without this detour
 
     def write(self, text: str, /) -> int:
         """As of any text stream."""
@@ -108,7 +108,7 @@ def replace_streams() -> None:
     # these live as long as the process, and must not close the descriptors of a worker that replaces them
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        raw = open(fd, "wb", closefd=False)  # noqa: SIM115
+        raw = open(fd, "wb", closefd=False)  # noqa: SIM115  (as above)
         stream = LaneStream(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         setattr(stream, "mode", "w")  # noqa: B010  (as ``open`` does, where the types call it read-only)
         setattr(sys, name, stream)

@@ -348,6 +348,14 @@ def pass_time_until(client: LedgerClient, clock: Clock, end: float) -> int:
     return woken
 
 
+def one_who_has_waited(home: Path, clock: Clock) -> LedgerClient:
+    """A client that waits for the pool ``a``, which another holds, for so long that it suspects nobody any more."""
+    client = new_client(home, "mine", clock=clock)
+    ask(client)
+    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+    return client
+
+
 def drop_lock_without_notice(client: LedgerClient) -> None:
     """As the kernel does it a moment after it gave notice that the file is closed."""
     unlock = liveness._FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
@@ -374,10 +382,8 @@ def test_a_holder_that_needs_long_to_drop_its_lock_after_the_notice_is_looked_at
     home: Path, theirs: LedgerClient
 ) -> None:
     clock = Clock()
-    client = new_client(home, "mine", clock=clock)
     ask(theirs)
-    ask(client)
-    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)  # nobody is suspected any more
+    client = one_who_has_waited(home, clock)
     client._safety_at = float("inf")
     os.close(os.open(owner_file(home, theirs.owner.id), os.O_WRONLY))
     assert hears(client)
@@ -395,10 +401,8 @@ def test_what_the_look_once_a_second_finds_of_somebody_who_was_heard_of_is_not_c
 ) -> None:
     """The notice was heard, and the lock is dropped between the probe that followed and the look."""
     clock = Clock()
-    client = new_client(home, "mine", clock=clock)
     ask(theirs)
-    ask(client)
-    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+    client = one_who_has_waited(home, clock)
     os.close(os.open(owner_file(home, theirs.owner.id), os.O_WRONLY))
     just_before_the_look(monkeypatch, partial(drop_lock_without_notice, theirs))
     client._safety_at = clock.now
@@ -424,10 +428,8 @@ def test_what_the_look_once_a_second_finds_of_somebody_who_ends_in_that_moment_i
 ) -> None:
     """Its notice is there to be read after the look, which has made the ledger forget whom it names."""
     clock = Clock()
-    client = new_client(home, "mine", clock=clock)
     pid = hold_and_wait_to_be_killed(home)
-    ask(client)
-    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+    client = one_who_has_waited(home, clock)
 
     def killed_now() -> None:
         os.kill(pid, signal.SIGKILL)
@@ -445,10 +447,8 @@ def test_what_the_look_once_a_second_finds_of_somebody_who_was_not_heard_of_is_c
     home: Path, theirs: LedgerClient
 ) -> None:
     clock = Clock()
-    client = new_client(home, "mine", clock=clock)
     ask(theirs)
-    ask(client)
-    pass_time_until(client, clock, clock.now + 2 * LAST_PROBE_S)
+    client = one_who_has_waited(home, clock)
     drop_lock_without_notice(theirs)
     client._safety_at = clock.now
     client.tick()

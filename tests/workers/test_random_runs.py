@@ -20,7 +20,6 @@ from executor.runs.result import read_result
 from executor.scheduler.events import (
     CancelRequested,
     Event,
-    RunStarted,
     StepFailed,
     StepNotRun,
     StepReturned,
@@ -68,11 +67,8 @@ class Mischief:
         self._templates = chance.choice([0.0, 0.0, 0.0, 0.03])
         self._interrupts = chance.choice([0.0, 0.0, 0.02])
         self.interrupted = False
-        self.run_id = ""
 
     def __call__(self, event: Event, _: float) -> None:
-        if isinstance(event, RunStarted):
-            self.run_id = event.run_id
         if self.interrupted:
             return
         if isinstance(event, StepStarted):
@@ -168,24 +164,19 @@ def run_one(seed: int, folder: Path, kinds: Sequence[str] = KINDS) -> None:
         result = run(graph, chance.choice(kinds), tags={"trace": trace}, on_event=mischief, max_concurrent=limit)
     except KeyboardInterrupt:  # it came when nothing was left to stop: the run is over, and it is for the program
         assert mischief.interrupted
-        result = read_result(find_run(open_home(), mischief.run_id))
+        result = read_result(find_run(open_home(), "last"))
         assert result.status not in {"running", "interrupted"}
     check(result, trace, interrupted=mischief.interrupted)
 
 
 def test_an_interrupt_that_comes_with_the_last_event_of_a_step_leaves_a_run_that_is_over(tmp_path: Path) -> None:
-    class AtTheEnd(Mischief):
-        def __call__(self, event: Event, _: float) -> None:
-            if isinstance(event, RunStarted):
-                self.run_id = event.run_id
-            if isinstance(event, StepSucceeded):
-                self.interrupted = True
-                os.kill(os.getpid(), signal.SIGINT)
+    def interrupt_at_the_end(event: Event, _: float) -> None:
+        if isinstance(event, StepSucceeded):
+            os.kill(os.getpid(), signal.SIGINT)
 
-    mischief = AtTheEnd(random.Random(1))
     with pytest.raises(KeyboardInterrupt):
-        run(random_ops.works, "unlimited-fork", tags={"trace": tmp_path / "trace"}, on_event=mischief)
-    result = read_result(find_run(open_home(), mischief.run_id))
+        run(random_ops.works, "unlimited-fork", tags={"trace": tmp_path / "trace"}, on_event=interrupt_at_the_end)
+    result = read_result(find_run(open_home(), "last"))
     assert result.success
     check(result, tmp_path / "trace", interrupted=True)
 
