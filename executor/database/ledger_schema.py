@@ -126,4 +126,5 @@ LEDGER = Schema(
     version=1,
     create=TABLES + GUARDS,
     first_rows=_first_rows,
+    page_bytes=1024,  # a transaction changes a few bytes on each of six pages, and writes all of them
 )

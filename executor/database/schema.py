@@ -26,6 +26,7 @@ class Schema:
     create: tuple[str, ...]  #: statements that make everything in an empty file
     #: statements that fill the first rows, with their values; asked once, when a file is made
     first_rows: Callable[[], list[tuple[str, tuple[object, ...]]]] = field(default=list)
+    page_bytes: int = 4096  #: of a new file: what is read and written at once
     upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  #: version -> statements to the next one
 
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 # For a reader that recovers the log after a writer's death: the one time when SQLite itself has to wait.
 BUSY_TIMEOUT_MS = 1000
 
+# A log of so many bytes is copied into the file, for which the disk is waited for: as SQLite by itself, with its pages.
+LOG_BYTES = 1000 * 4096
+
 # How long somebody may hold the lock before a command gives up; a transaction takes microseconds.
 LOCK_TIMEOUT_S = 10.0
 
@@ -246,9 +249,12 @@ class Database:
             if version == 0 and not new and before_making is not None:
                 before_making()
             if version < schema.version:
+                connection.execute(f"PRAGMA page_size = {schema.page_bytes:d}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 crash_point("journal-set")
                 make_or_upgrade(connection, schema, version)
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // page_bytes:d}")
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             if mode != "wal":
                 raise DatabaseUnusable(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from executor.database.crash_points import crash_point
@@ -147,6 +148,40 @@ class LedgerClient:
         del self._by_ticket[ticket], self._by_number[lease.claim]
         self._orders.release.append(lease)
         return True
+
+    def release_now(self, ticket: int) -> bool | None:
+        """Give back the slots of a granted request on which nobody works any more, at once.
+
+        Whether they were held until now; None: the ledger's lock is taken by others, and ``flush`` does it later.
+        """
+        lease = self._by_ticket[ticket].lease
+        assert lease is not None  # noqa: S101  (as above)
+        self.release(ticket)
+        self.flush()
+        if lease in self._orders.release:
+            return None
+        lost = SlotsLost(lease)
+        if lost not in self.news:
+            return True
+        self.news.remove(lost)
+        return False
+
+    def announce(self, lease: Lease, priority: int) -> bool:
+        """Let another run get ready for the release of a lease in a moment. False as of ``Ledger.announce``."""
+        return self._ledger.announce(lease, priority)
+
+    def get_ready(self) -> bool:
+        """Whether others have said that something is granted in a moment, since this was last asked.
+
+        Then the rows are read that will be read after it, for nothing but that this goes faster the second time.
+        """
+        bell = self.owner.bell
+        if not bell.announced:
+            return False
+        bell.announced = False
+        with suppress(DatabaseFull, DatabaseBusy, OSError):  # it is told when it is read with the lock
+            self._ledger.granted_after(self.owner, self._told)
+        return bool(self._waiting)
 
     def park(self, ticket: int) -> None:
         """Hand back what was granted, because there is no capacity for the step now. It keeps its place in the order.

@@ -36,6 +36,27 @@ if TYPE_CHECKING:
 
 LEDGER_FILE = "ledger.db"
 
+# Of those who wait for a pool of a lease, the first of a line that is another owner's; unless anybody has a lower
+# priority than this.
+_FIRST_IN_LINE = """
+    SELECT head.owner
+    FROM claim AS held
+    JOIN need AS mine ON mine.shape = held.shape
+    JOIN need AS other ON other.pool = mine.pool
+    JOIN claim AS head ON head.seq = (
+        SELECT seq FROM claim WHERE shape = other.shape AND state = 'waiting' AND closes = 0
+        ORDER BY priority DESC, seq LIMIT 1
+    )
+    WHERE held.seq = ? AND held.token = ? AND head.owner <> held.owner AND NOT EXISTS (
+        SELECT 1
+        FROM need AS one
+        JOIN need AS another ON another.pool = one.pool
+        JOIN claim AS lower ON lower.shape = another.shape
+        WHERE one.shape = held.shape AND lower.state = 'waiting' AND lower.closes IN (0, 1) AND lower.priority < ?
+    )
+    LIMIT 1
+"""
+
 # Who cannot be written down, since the disk is full, closes its lock file right after it has let go of the ledger's.
 GIVES_UP_S = 0.1
 
@@ -258,6 +279,16 @@ class Ledger:
                 "SELECT 1 FROM claim WHERE seq = ? AND token = ?", (lease.claim, lease.token)
             ).fetchone()
         return row is not None
+
+    def announce(self, lease: Lease, priority: int) -> bool:
+        """Let another owner get ready, who will be granted something when this lease is released in a moment.
+
+        False if nobody else stands first in a line for what it holds, or somebody waits for it with a lower priority
+        than this. Nothing is promised: it is read without the lock, and who is granted what is decided at the release.
+        """
+        with self.database.explained():
+            row = self.database.execute(_FIRST_IN_LINE, (*lease, priority)).fetchone()
+        return row is not None and bell.announce(self.home, row[0])
 
     def granted_after(self, owner: Owner, token: int) -> list[Lease]:
         """The leases of an owner with a larger token that are committed by now, read without the lock.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from executor.database.crash_points import crash_point
@@ -118,12 +119,13 @@ def input_file(lane_log: str) -> str:
 class StepLock:
     """The lock of one attempt, carried by the descriptors that shall be its standard input, output and error.
 
-    ``dup2`` them to 0, 1 and 2, ``close`` the originals, and put the worker's own descriptors back at the end.
+    ``dup2`` them to 0, 1 and 2. A process that ends drops it by that; one that goes on calls ``unlock``.
     """
 
-    __slots__ = ("input_fd", "output_fd")
+    __slots__ = ("_claim", "input_fd", "output_fd")
 
     def __init__(self, lane_log: str, claim: int) -> None:
+        self._claim = claim
         # Opened afresh for every attempt: a description that outlives the attempt would keep its slots.
         flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self.output_fd = hygiene.register(os.open(lane_log, os.O_WRONLY | os.O_APPEND | flags, 0o600))
@@ -136,11 +138,17 @@ class StepLock:
             raise
         crash_point("step-locked")
 
+    def unlock(self) -> None:
+        """Drop the lock, also where it was duplicated or inherited. Raises ``OSError`` if the originals are closed."""
+        nothing = _flock(fcntl.F_UNLCK, self._claim)
+        fcntl.fcntl(self.output_fd, F_OFD_SETLK, nothing)
+        fcntl.fcntl(self.input_fd, F_OFD_SETLK, nothing)
+
     def close(self) -> None:
-        """Close the originals; what was duplicated keeps the lock. Safe to call twice."""
-        hygiene.close(self.output_fd)
-        if hasattr(self, "input_fd"):
-            hygiene.close(self.input_fd)
+        """Close the originals; what was duplicated keeps the lock. Safe to call twice, and where a step closed them."""
+        for name in ("output_fd", "input_fd"):
+            with suppress(AttributeError, OSError):
+                hygiene.close(getattr(self, name))
 
 
 def take_step_lock(home: Path, owner: str, lane_log: str, claim: int) -> StepLock | None:

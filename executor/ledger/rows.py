@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from executor.ledger.claims import Line, Needs, Pool, Urgency, Waiter
+from executor.ledger.claims import Line, Needs, Pool, Urgency, Waiter, place
 from executor.ledger.requests import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     Execute = Callable[..., Any]  # ``execute`` of a transaction, a database or a reader
+
+# So many who wait with one shape are put in order here; of more, SQLite reads no more than are looked at.
+FEW = 8
 
 
 def connected(execute: Execute, pools: Iterable[str]) -> tuple[dict[int, Needs], set[str]]:
@@ -38,29 +41,66 @@ def connected(execute: Execute, pools: Iterable[str]) -> tuple[dict[int, Needs],
 
 def lines(execute: Execute, shape: int, needs: Needs, overdue_since: float) -> Iterator[Line]:
     """All who wait with this shape; those filed at ``overdue_since`` or before are overdue."""
-    yield Line(needs, Urgency.OVERDUE, _overdue(execute, shape, overdue_since))
-    yield Line(needs, Urgency.PASSED, _in_time(execute, shape, overdue_since, closes=True))
-    yield Line(needs, Urgency.USUAL, _in_time(execute, shape, overdue_since, closes=False))
+    waiting = _Waiting(execute, shape, overdue_since)
+    yield Line(needs, Urgency.OVERDUE, waiting.overdue())
+    yield Line(needs, Urgency.PASSED, waiting.in_time(closes=True))
+    yield Line(needs, Urgency.USUAL, waiting.in_time(closes=False))
 
 
-def _overdue(execute: Execute, shape: int, overdue_since: float) -> Iterator[Waiter]:
-    # Claims are numbered in the order in which they were filed, so the first that is not overdue is the last to read.
-    for seq, owner, priority, passed, filed in execute(
-        "SELECT seq, owner, priority, passed, filed FROM claim WHERE shape = ? AND state = 'waiting' ORDER BY seq",
-        (shape,),
-    ):
-        if filed > overdue_since:
-            break
-        yield Waiter(seq, owner, priority, passed)
+class _Waiting:
+    """Those who wait with one shape. Its lines share the first look, so that of a few there is no other."""
 
+    __slots__ = ("_execute", "_oldest", "_overdue_since", "_shape")
 
-def _in_time(execute: Execute, shape: int, overdue_since: float, *, closes: bool) -> Iterator[Waiter]:
-    for row in execute(
-        "SELECT seq, owner, priority, passed FROM claim WHERE shape = ? AND state = 'waiting' AND closes = ? "
-        "AND filed > ? ORDER BY priority DESC, seq",
-        (shape, closes, overdue_since),
-    ):
-        yield Waiter(*row)
+    def __init__(self, execute: Execute, shape: int, overdue_since: float) -> None:
+        self._execute, self._shape, self._overdue_since = execute, shape, overdue_since
+        #: seq, owner, priority, passed, closes, filed of those who have waited longest; None: nobody has looked yet
+        self._oldest: list[tuple[int, str, int, int, int, float]] | None = None
+
+    def _look(self) -> list[tuple[int, str, int, int, int, float]]:
+        if self._oldest is None:
+            # Claims are numbered in the order in which they were filed.
+            self._oldest = self._execute(
+                "SELECT seq, owner, priority, passed, closes, filed FROM claim WHERE shape = ? AND state = 'waiting' "
+                "ORDER BY seq LIMIT ?",
+                (self._shape, FEW + 1),
+            ).fetchall()
+        return self._oldest
+
+    def overdue(self) -> Iterator[Waiter]:
+        oldest = self._look()
+        for seq, owner, priority, passed, _, filed in oldest:
+            if filed > self._overdue_since:  # and so is whoever comes after it
+                return
+            yield Waiter(seq, owner, priority, passed)
+        if len(oldest) > FEW:
+            for seq, owner, priority, passed, filed in self._execute(
+                "SELECT seq, owner, priority, passed, filed FROM claim WHERE shape = ? AND state = 'waiting' "
+                "AND seq > ? ORDER BY seq",
+                (self._shape, oldest[-1][0]),
+            ):
+                if filed > self._overdue_since:
+                    return
+                yield Waiter(seq, owner, priority, passed)
+
+    def in_time(self, *, closes: bool) -> Iterator[Waiter]:
+        oldest = self._look()
+        if len(oldest) <= FEW:
+            found = [
+                Waiter(seq, owner, priority, passed)
+                for seq, owner, priority, passed, closing, filed in oldest
+                if closing == closes and filed > self._overdue_since
+            ]
+            if len(found) > 1:
+                found.sort(key=lambda waiter: place(waiter, overdue=False))
+            yield from found
+            return
+        for row in self._execute(
+            "SELECT seq, owner, priority, passed FROM claim WHERE shape = ? AND state = 'waiting' AND closes = ? "
+            "AND filed > ? ORDER BY priority DESC, seq",
+            (self._shape, closes, self._overdue_since),
+        ):
+            yield Waiter(*row)
 
 
 def pool_numbers(execute: Execute, name: str, default_limit: int | None) -> Pool:

@@ -52,13 +52,26 @@ BUSY = "the ledger is being written by another process"
 class _Claim:
     """The claim of one attempt, from when it is asked for until it is released or withdrawn."""
 
-    __slots__ = ("attempt", "key", "lease", "look_at", "parked", "refused", "request", "since", "ticket", "told")
+    __slots__ = (
+        "attempt",
+        "key",
+        "lease",
+        "let_go",
+        "look_at",
+        "parked",
+        "refused",
+        "request",
+        "since",
+        "ticket",
+        "told",
+    )
 
     def __init__(self, key: str, attempt: int, request: Request, ticket: int | None) -> None:
         self.key, self.attempt, self.request = key, attempt, request
         self.ticket = ticket  #: None: the ledger knows nothing of it
         self.lease: Lease | None = None  #: while it is granted
         self.parked = False
+        self.let_go = False  #: its worker has dropped its lock, and goes on
         self.refused = False  #: it was told that nobody can grant it any more
         self.told: Wait | None = None  #: of its wait, as last told; None: nothing was told of it
         self.since = 0.0  #: when it was first told that it waits
@@ -68,8 +81,21 @@ class _Claim:
 class RunClaims:
     """What one run has in the ledger. ``perform`` what the scheduler commands, then ``exchange`` until it is quiet."""
 
-    def __init__(self, client: LedgerClient, folder: RunFolder, selector: Selector) -> None:
+    def __init__(
+        self,
+        client: LedgerClient,
+        folder: RunFolder,
+        selector: Selector,
+        *,
+        highest_priority: int = 0,
+        on_announced: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_announced`` is called when something that the run waits for may be granted in a moment.
+
+        No claim of the run has a higher priority than ``highest_priority``.
+        """
         self._client, self._folder, self._selector = client, folder, selector
+        self._highest_priority, self._on_announced = highest_priority, on_announced
         selector.add(client.fileno(), self._on_ready)
         self._claims: dict[str, _Claim] = {}  #: by step key: a step has one at a time
         self._of_ticket: dict[int, _Claim] = {}
@@ -135,7 +161,7 @@ class RunClaims:
     def started(self, key: str, lane: int) -> None:
         """Note on which lane an attempt was handed to a worker; -1: in this process."""
         if key in self._claims:
-            self._lanes[key] = max(lane, 0)
+            self._lanes[key] = lane
 
     def checked(self, event: StepSucceeded) -> StepSucceeded | StepFailed:
         """The event that tells of this success: a failure, if the slots of the attempt were taken from it meanwhile."""
@@ -143,8 +169,7 @@ class RunClaims:
         if claim is None or claim.lease is None:
             return event
         lease = claim.lease
-        # Where it cannot be read, nobody else can have been granted anything either.
-        if self._ask(lambda: self._client.is_held(lease), True):
+        if self._is_held(claim, event):
             return event
         self._stale.add(lease.claim)
         message = (
@@ -152,6 +177,31 @@ class RunClaims:
             "does not count"
         )
         return StepFailed(event.key, event.attempt, StepError("slots_lost", message), 0.0, event.facts, event.freed)
+
+    def _is_held(self, claim: _Claim, event: StepSucceeded) -> bool:
+        """Whether the slots were not taken from an attempt until now, or until they are given back in here."""
+        lease, ticket = claim.lease, claim.ticket
+        assert lease is not None  # noqa: S101  (only what runs can succeed)
+        claim.let_go = event.freed and self._lanes.get(claim.key, -1) >= 0
+        if claim.let_go and ticket is not None and self._ask(lambda: self._comes_first(lease), False):
+            # The history, and what this run does next, come after it. Who is granted the slots has been waiting for
+            # longer than whatever the run claims next, with no lower priority; so it comes to the same.
+            del self._of_ticket[ticket]
+            claim.ticket = None
+            held = self._ask(lambda: self._client.release_now(ticket), None)
+            self._hear()
+            if held is not None:
+                return held
+            self._releasing[lease.claim] = claim.key
+        # Where it cannot be read, nobody else can have been granted anything either.
+        if self._ask(lambda: self._client.is_held(lease), True):
+            return True
+        self._releasing.pop(lease.claim, None)  # that it was lost is told by the failure
+        return False
+
+    def _comes_first(self, lease: Lease) -> bool:
+        """Whether others wait for what is held, and whatever this run claims next comes after all of them."""
+        return self._client.announce(lease, self._highest_priority)
 
     # --- the exchange ------------------------------------------------------------------------------------------------
 
@@ -194,6 +244,8 @@ class RunClaims:
 
     def _on_ready(self) -> None:
         self._ask(self._client.on_ready, None)
+        if self._ask(self._client.get_ready, False):
+            self._on_announced()
 
     def _file(self, claim: _Claim) -> None:
         if self.lost is None:
@@ -209,7 +261,7 @@ class RunClaims:
         if claim.lease is None:
             self._client.withdraw(claim.ticket)
             return
-        files = () if lane is None else self._carriers_of(lane)
+        files = () if lane is None or claim.let_go else self._carriers_of(max(lane, 0))
         if claim.lease.claim not in self._stale:
             self._releasing[claim.lease.claim] = claim.key
         self._client.release(claim.ticket, files)

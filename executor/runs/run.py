@@ -99,7 +99,13 @@ def drive_run(
         scheduler = Scheduler(plan, limits, retries=retries, run_priority=run_priority(job.run_tags))
         claims = None
         if client is not None and uses_pools(plan):
-            claims = RunClaims(client, folder, selector)
+            claims = RunClaims(
+                client,
+                folder,
+                selector,
+                highest_priority=run_priority(job.run_tags) + max(step.priority for step in plan.steps if step.pools),
+                on_announced=workers.get_ready,
+            )
         control = None
         with suppress(OSError):  # no FIFOs here: signals still stop it
             control = stack.enter_context(closing(Control(folder)))

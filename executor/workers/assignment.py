@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Assignment:
     """An attempt from ``begin`` until its slot is free: its lane, its worker's pid, and whether it is being stopped."""
 
-    __slots__ = ("attempt", "handed_at", "kill_at", "killed", "lane", "pid", "reported", "stop")
+    __slots__ = ("attempt", "handed_at", "killed", "lane", "pid", "reported", "stop")
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
@@ -24,7 +24,6 @@ class Assignment:
         self.handed_at = 0.0  #: as ``time.monotonic`` gives it
         self.reported = False  #: its success or failure is; only its slot is still taken
         self.stop: StopReason | None = None
-        self.kill_at: float | None = None  #: when SIGKILL follows
         self.killed = False
 
     @property

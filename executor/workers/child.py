@@ -46,6 +46,10 @@ BEGUN_BYTES = 8
 NOT_BEGUN = bytes(BEGUN_BYTES)
 
 
+#: In the place of a task: one may come in a moment.
+WAKE_UP = None
+
+
 def begun_entry(lane: int) -> slice:
     """Where that entry stands in the page."""
     return slice(lane * BEGUN_BYTES, (lane + 1) * BEGUN_BYTES)
@@ -91,6 +95,7 @@ class Worker:
         self._logs = job.lanes_folder
         self._usage = process.Usage()
         self._folder = -1  #: the current folder of the run, once a second attempt is possible
+        self._lock: claimed.StepLock | None = None  #: of the attempt that runs, if it holds slots of pools
 
     def measure_from_here(self) -> None:
         """What this process has done so far is of no attempt: a fresh interpreter has loaded the code of the steps."""
@@ -117,21 +122,28 @@ class Worker:
         for task in tasks:
             if stop.asked:
                 break
+            if task is WAKE_UP:
+                continue
             left -= 1
             message = self._attempt(task, lane)
             if left == 0 or stop.asked:
                 _report(channel, message)
                 break
             alone = not process.has_children()
-            index, number, *_, claim, _ = task
-            if claim and alone:
-                claimed.give_back(self._log_of(lane))
+            lock, self._lock = self._lock, None
+            if lock is not None and alone:
+                claimed.give_back(lock, self._log_of(lane))
             _report(channel, (*message[:-1], alone))
+            if lock is not None:
+                os.sched_yield()  # the driver may stand behind us on this processor, and others behind the driver
             if not alone:
                 killed = end_children()
-                if claim:
-                    claimed.give_back(self._log_of(lane))
+                if lock is not None:
+                    claimed.give_back(lock, self._log_of(lane))
+                index, number, *_ = task
                 _report(channel, ("freed", index, number, killed))
+            if lock is not None:
+                claimed.restore_streams(lock, self._log_of(lane))
             self._prepare_next()
 
     def _prepare_next(self) -> None:
@@ -151,7 +163,13 @@ class Worker:
     def _attempt(self, task: Task, lane: int) -> tuple[Any, ...]:
         """Run one attempt: the message that reports it, which says last that other processes may still be at it."""
         index, number, op, _, _, _, claim, _ = task
-        refused = claimed.take(self._lock_step, self._log_of(lane), claim) if claim and self._lock_step else None
+        refused: StepError | None = None
+        if claim and self._lock_step:
+            taken = claimed.take(self._lock_step, self._log_of(lane), claim)
+            if isinstance(taken, StepError):
+                refused = taken
+            else:
+                self._lock = taken
         try:
             log_from = lseek(1, 0, SEEK_END)  # with O_APPEND the offset means nothing
         except OSError:

@@ -23,8 +23,11 @@ class StepLock(Protocol):
     input_fd: int
     output_fd: int
 
+    def unlock(self) -> None:
+        """Drop the lock, also where it was duplicated or inherited. Raises ``OSError`` if the originals are closed."""
+
     def close(self) -> None:
-        """Close the originals; what was duplicated keeps the lock."""
+        """Close the originals; what was duplicated keeps the lock. Safe to call twice."""
 
 
 if TYPE_CHECKING:
@@ -35,10 +38,11 @@ if TYPE_CHECKING:
 OWNER_DEAD = 75
 
 
-def take(lock_step: LockStep, lane_log: str, claim: int) -> StepError | None:
+def take(lock_step: LockStep, lane_log: str, claim: int) -> StepLock | StepError:
     """Carry the lock of a claim as descriptors 0, 1 and 2 from now on, before any code of the step runs.
 
-    Ends this process if the run was taken for dead. An error means that the step must not run.
+    Gives what ``give_back`` wants; or an error, which means that the step must not run. Ends this process if the run
+    was taken for dead.
     """
     try:
         lock = lock_step(lane_log, claim)
@@ -49,12 +53,20 @@ def take(lock_step: LockStep, lane_log: str, claim: int) -> StepError | None:
     os.dup2(lock.input_fd, 0)
     os.dup2(lock.output_fd, 1)
     os.dup2(lock.output_fd, 2)
+    return lock
+
+
+def give_back(lock: StepLock, lane_log: str) -> None:
+    """Let go of the lock, whatever has copies of these descriptors. For a worker that goes on, and is alone."""
+    try:
+        lock.unlock()
+    except OSError:  # the step closed the originals
+        restore_streams(lock, lane_log)
+
+
+def restore_streams(lock: StepLock, lane_log: str) -> None:
+    """Put an empty input and the plain log in the place of what carried the lock, which was given back."""
     lock.close()
-    return None
-
-
-def give_back(lane_log: str) -> None:
-    """Let go of the lock: put an empty input and the plain log in its place. For a worker that goes on."""
     write_to(lane_log)
     read_nothing()
 

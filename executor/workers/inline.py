@@ -190,6 +190,9 @@ class InlineWorkers:
             error = StepError(reason, "it was stopped before it began")
             self.reports.append(StepFailed(key, attempt.number, error))
 
+    def get_ready(self) -> None:
+        """It is."""
+
     def flush(self) -> None:
         """Nothing is held back."""
 

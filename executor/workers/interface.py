@@ -70,6 +70,9 @@ class Workers(Protocol):
     def begin(self, attempt: Attempt) -> None:
         """Hand an attempt to a worker, or keep it until one is there. The caller holds to its limits itself."""
 
+    def get_ready(self) -> None:
+        """An attempt may be begun in a moment, or not: let whoever would run it be awake."""
+
     def stop(self, key: str, reason: StopReason, *, kill: bool) -> None:
         """Ask the attempt of step ``key`` to stop, and kill what is left of it after the grace; ``kill``: at once."""
 

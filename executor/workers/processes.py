@@ -18,7 +18,8 @@ from executor.scheduler.events import Facts, RunNotice, SlotFreed, StepFailed, S
 from executor.scheduler.outcomes import StepError, StoredValue
 from executor.workers import hygiene, process
 from executor.workers.assignment import CLOSED, CONTINUED, GARBAGE, Assignment, died, never_began, stopped
-from executor.workers.child import LINGER_S, begun_mark
+from executor.workers.child import LINGER_S, WAKE_UP, begun_mark
+from executor.workers.grace import Grace
 from executor.workers.lanes import Lane
 from executor.workers.launch import TEMPLATE_BROKEN, TemplateDied
 from executor.workers.parent import TemplateLink
@@ -82,9 +83,7 @@ class ProcessWorkers:
         self._idle: list[Lane] = []  #: lanes whose worker has nothing to do
         self._asked: set[Lane] = set()  #: lanes on which a fork was ordered, and not answered
         self._fork_at: float | None = None  #: after a fork that failed: when to try again
-        self._ending: deque[tuple[float, Lane, Assignment]] = deque()  #: have reported; when they must be gone
-        self._unheard: deque[tuple[float, Lane, Assignment]] = deque()  #: were killed; when that should be known
-        self._stopping = 0  #: attempts with a kill_at
+        self._grace = Grace()
         self._begins_left = steps  #: how many attempts may still come, to fork no more ahead than that
         self._returns: dict[str, int] = {}  #: step key -> workers in a row that died before they began it
         self._restarts = 0
@@ -141,6 +140,11 @@ class ProcessWorkers:
         else:
             self._queue.append(task)
 
+    def get_ready(self) -> None:
+        """Wake the worker that comes next; one that was just forked for a single attempt reads nothing else."""
+        if self._idle and self._per_worker != 1:
+            self._idle[-1].send(WAKE_UP)
+
     def flush(self) -> None:
         """Order the forks that are needed, and send all orders."""
         if self._lost is None and (self._fork_at is None or self._fork_at <= self._clock()):
@@ -187,43 +191,31 @@ class ProcessWorkers:
         self._lanes[task.lane].condemned = True
         if kill or self._settings.stop_grace_s <= 0:
             self._kill(task)
-        elif task.kill_at is None and not task.killed:
+        elif not self._grace.has(task) and not task.killed:
             self._template.order("stop", task.pid)
-            self._set_kill_at(task, self._clock() + self._settings.stop_grace_s)
+            self._grace.give(task, self._clock() + self._settings.stop_grace_s)
 
     @property
     def wake_at(self) -> float | None:
         """When the next process has outlived its grace."""
-        while self._ending and self._ending[0][1].task is not self._ending[0][2]:
-            self._ending.popleft()  # it went in time
-        due = self._ending[0][0] if self._ending else None
+        due = self._grace.wake_at
         if self._fork_at is not None and self._queue:
             due = self._fork_at if due is None else min(due, self._fork_at)
-        if self._unheard:
-            due = self._unheard[0][0] if due is None else min(due, self._unheard[0][0])
-        if self._stopping:
-            kills = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
-            due = min(kills, default=due) if due is None else min(due, *kills)
         return due
 
     def tick(self, now: float) -> None:
         """Kill what outlived its grace."""
-        while self._ending and self._ending[0][0] <= now:
-            _, lane, task = self._ending.popleft()
-            if lane.task is task and task.reported:
+        for lane, task in self._grace.ending.overdue(now):
+            if task.reported:
                 self._kill(task)
-            elif lane.task is task and not process.is_exiting(lane.pid):  # else its template tells how it died
+            elif not process.is_exiting(lane.pid):  # else its template tells how it died
                 self._give_up(lane, CLOSED)
-        while self._unheard and self._unheard[0][0] <= now:
-            _, lane, task = self._unheard.popleft()
-            if lane.task is task:
-                if self._template.wake():
-                    self.reports.append(RunNotice(CONTINUED))
-                self._unheard.append((now + UNHEARD_S, lane, task))
-        if self._stopping:
-            for task in self._tasks.values():
-                if task.kill_at is not None and task.kill_at <= now:
-                    self._kill(task)
+        for lane, task in self._grace.killed.overdue(now):
+            if self._template.wake():
+                self.reports.append(RunNotice(CONTINUED))
+            self._grace.killed.add(now + UNHEARD_S, lane, task)
+        for task in self._grace.overdue(now):
+            self._kill(task)
 
     def pause(self) -> None:
         """Stop every worker's process group."""
@@ -396,7 +388,7 @@ class ProcessWorkers:
         elif lane.condemned:
             self._kill(task)  # it was asked to stop: its worker goes as a whole
         elif lane.used == self._per_worker:
-            self._ending.append((self._clock() + LINGER_S, lane, task))
+            self._grace.ending.add(self._clock() + LINGER_S, lane, task)
 
     def _on_gone(  # noqa: PLR0917  (the fields of a message)
         self,
@@ -463,7 +455,7 @@ class ProcessWorkers:
 
     def _release(self, task: Assignment, lane: Lane | None) -> None:
         del self._tasks[task.attempt.key]
-        self._set_kill_at(task, None)
+        self._grace.withdraw(task)
         if lane is not None:
             lane.task = None
 
@@ -474,7 +466,7 @@ class ProcessWorkers:
     def _on_silence(self, lane: Lane) -> None:
         """The other end of the socket is closed: by the template's death, of which more is heard soon, or by a step."""
         if lane.task is not None and not lane.task.reported:
-            self._ending.append((self._clock() + LINGER_S, lane, lane.task))
+            self._grace.ending.add(self._clock() + LINGER_S, lane, lane.task)
 
     def _on_garbage(self, lane: Lane) -> None:
         if lane.pid:
@@ -490,11 +482,8 @@ class ProcessWorkers:
         self._template.order("kill", lane.pid)
 
     def _kill(self, task: Assignment) -> None:
-        self._set_kill_at(task, None)
+        lane = self._lanes[task.lane]
+        self._grace.withdraw(task)
         task.killed = True
-        self._unheard.append((self._clock() + UNHEARD_S, self._lanes[task.lane], task))
-        self._condemn(self._lanes[task.lane])
-
-    def _set_kill_at(self, task: Assignment, at: float | None) -> None:
-        self._stopping += (at is not None) - (task.kill_at is not None)
-        task.kill_at = at
+        self._grace.killed.add(self._clock() + UNHEARD_S, lane, task)
+        self._condemn(lane)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ import pytest
 from executor.database import crash_points
 from executor.database.errors import DatabaseBusy, DatabaseFull, DatabaseLost, DatabaseUnusable, Forked
 from executor.database.schema import Schema
-from executor.database.sqlite import Database, Reader
+from executor.database.sqlite import LOG_BYTES, Database, Reader
 from executor.workers import hygiene
 from tests.forked import fork, wait
 
@@ -68,6 +69,15 @@ def test_a_new_file_has_its_tables_and_first_rows_and_is_for_its_owner_only(path
     assert database.execute("PRAGMA mmap_size").fetchone() in {None, (0,)}
     assert database.execute("PRAGMA busy_timeout").fetchone() == (1000,)
     database.close()
+
+
+def test_a_new_file_has_pages_of_the_size_that_its_schema_wants_and_a_log_of_the_usual_length(path: Path) -> None:
+    for number, page_bytes in enumerate((4096, 1024)):
+        database = open_it(path.with_name(f"{number}.db"), dataclasses.replace(SCHEMA, page_bytes=page_bytes))
+        (found,) = database.execute("PRAGMA page_size").fetchone()
+        (pages,) = database.execute("PRAGMA wal_autocheckpoint").fetchone()
+        assert (found, found * pages) == (page_bytes, LOG_BYTES)
+        database.close()
 
 
 def test_what_raises_is_undone_and_lets_go_of_the_lock(database: Database) -> None:

@@ -142,6 +142,20 @@ MUTANTS = [
         new="ORDER BY seq",
     ),
     Mutant(
+        says="where few wait, their priority does not count",
+        breaks="I14",
+        module="rows",
+        old="            if len(found) > 1:\n",
+        new="            if False:\n",
+    ),
+    Mutant(
+        says="of many who wait, only the oldest can be overdue",
+        breaks="I12",
+        module="rows",
+        old="        if len(oldest) > FEW:\n            for",
+        new="        if False:\n            for",
+    ),
+    Mutant(
         says="a claim loses its place when it is parked",
         breaks="I13",
         module="round",
@@ -167,8 +181,8 @@ MUTANTS = [
         says="no claim is ever overdue",
         breaks="I12",
         module="rows",
-        old="        if filed > overdue_since:\n            break",
-        new="        break",
+        old="            if filed > self._overdue_since:  # and so is whoever comes after it\n",
+        new="            if filed:\n",
     ),
     Mutant(
         says="an overdue claim comes in its usual place",
@@ -276,6 +290,13 @@ MUTANTS = [
         module="rows",
         old="WHERE shape = ? AND state = 'waiting' AND closes = ? \"",
         new="WHERE shape = ? AND state <> 'granted' AND closes = ? \"",
+    ),
+    Mutant(
+        says="a parked claim is granted where few wait",
+        breaks="I20",
+        module="rows",
+        old="WHERE shape = ? AND state = 'waiting' \"\n                \"ORDER BY seq LIMIT ?",
+        new="WHERE shape = ? AND state <> 'granted' \"\n                \"ORDER BY seq LIMIT ?",
     ),
     Mutant(
         says="a parked claim still holds its slots",

@@ -16,6 +16,7 @@ from slow_grant import Waiting, slow_grant
 from executor.ledger import ledger as real_ledger
 from executor.ledger.claims import Needs
 from executor.ledger.requests import Changes, Lease, Request
+from executor.ledger.rows import FEW
 from executor.workers import hygiene
 
 AGING_S = 50.0
@@ -197,6 +198,20 @@ def pass_often(world: SqlWorld, random: Random) -> None:
     raise AssertionError("it is passed for ever")
 
 
+def overdue_together(world: SqlWorld) -> None:
+    """More wait than are put in order without SQLite, all for too long; then there is room for all of them."""
+    world.explicit["a"] = 0
+    world.ledger.set_limit("a", 0)
+    (owner, *_) = world.owners
+    world.change(owner, Changes(request=[Request(step="s", attempt=1, needs=(("a", 1),)) for _ in range(2 * FEW)]))
+    world.now += AGING_S
+    world.agree()
+    world.explicit["a"] = 2 * FEW
+    world.ledger.set_limit("a", 2 * FEW)
+    world.agree()
+    assert len(world.held) == 2 * FEW
+
+
 @contextmanager
 def made(module: ModuleType) -> Iterator[SqlWorld]:
     """A ledger in a folder of its own; nothing of it is left."""
@@ -220,6 +235,12 @@ def play(random: Random, module: ModuleType = real_ledger, steps: int = 40) -> N
         for _ in range(steps):
             step(world, random)
             world.agree()
+
+
+def play_overdue(module: ModuleType = real_ledger) -> None:
+    """The life of many claims that have waited for too long."""
+    with made(module) as world:
+        overdue_together(world)
 
 
 def play_passes(module: ModuleType = real_ledger) -> None:

@@ -7,18 +7,26 @@ for a run that asks what one claim of it waits for.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
-from sql_world import SqlWorld, made, play, step
+from sql_world import POOLS, SqlWorld, made, play, random_request, step
 
 from executor.ledger import ledger as real_ledger
+from executor.ledger import rows
 from executor.ledger.claims import Pool, Waiter
+from executor.ledger.ledger import Ledger, Owner
+from executor.ledger.requests import Changes, Lease, Request
 from executor.ledger.standing import Standing, standings
 
 
+@pytest.mark.parametrize("few", [0, 1, rows.FEW])
 @pytest.mark.parametrize("seed", range(30))
-def test_the_ledger_grants_what_the_rule_says(seed: int) -> None:
+def test_the_ledger_grants_what_the_rule_says(seed: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether those who wait are put in order by SQLite, as where they are many, or by us."""
+    monkeypatch.setattr(rows, "FEW", few)
     play(Random(seed), steps=60)
 
 
@@ -79,3 +87,46 @@ def test_a_run_is_told_of_its_place_what_the_whole_queue_shows() -> None:
                 world.agree()
                 before += agree_on_waits(world)
     assert before > 1000, "hardly anybody waited behind another"
+
+
+def random_wait(random: Random, ledger: Ledger, owners: list[Owner]) -> tuple[Lease, int]:
+    """One of a few pools is full, and several wait; a lease on it, and a priority."""
+    limits = [(pool, random.choice((1, 1, 2, 3))) for pool in POOLS]
+    for pool, limit in limits:
+        ledger.set_limit(pool, limit)
+    needs = tuple((pool, random.randint(1, limit)) for pool, limit in limits if random.random() < 0.5) or (
+        (POOLS[0], 1),
+    )
+    held = ledger.exchange(
+        owners[0], Changes(request=[Request(step="held", attempt=1, needs=needs)]), told=None
+    ).granted
+    for number in range(random.randint(0, 6)):
+        request = replace(random_request(random), step=f"waits {number}")
+        ledger.exchange(random.choice(owners), Changes(request=[request]), told=None)
+    return held[0], random.choice((-1, 0, 0, 1))
+
+
+def test_to_release_first_and_to_ask_then_comes_to_the_same_where_the_ledger_says_so(tmp_path: Path) -> None:
+    """A run may do so where others wait, and nothing that it asks for next can come before any of them."""
+    earlier = 0
+    for seed in range(300):
+        outcomes = []
+        for split in (False, True):
+            random, home = Random(seed), tmp_path / f"{seed}-{split}"
+            home.mkdir()
+            with Ledger(home) as ledger:
+                owners = [ledger.register(run, home / run) for run in ("mine", "theirs", "others")]
+                lease, priority = random_wait(random, ledger, owners)
+                after = [replace(random_request(random), step="next", priority=priority - random.choice((0, 0, 1)))]
+                if ledger.announce(lease, priority) and split:
+                    earlier += 1
+                    ledger.exchange(owners[0], Changes(release=[lease]), told=None)
+                    ledger.exchange(owners[0], Changes(request=after), told=None)
+                else:
+                    ledger.exchange(owners[0], Changes(release=[lease], request=after), told=None)
+                query = "SELECT step, state, passed FROM claim ORDER BY step"
+                outcomes.append(ledger.database.execute(query).fetchall())
+                for owner in owners:
+                    ledger.unregister(owner)
+        assert outcomes[0] == outcomes[1], f"seed {seed}"
+    assert earlier > 50, "it was hardly ever so"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.ledger.bell import Bell, ring
+from executor.ledger.bell import Bell, announce, ring
 from executor.ledger.watch import Closed, CloseWatch
 from tests.forked import fork, wait
 
@@ -47,6 +47,33 @@ def test_a_bell_that_is_full_of_rings_stays_rung(home: Path) -> None:
     assert ring(home, "me")
     assert bell.heard()
     assert not bell.heard()
+    bell.close()
+
+
+def test_a_ring_that_is_announced_is_not_yet_heard(home: Path) -> None:
+    bell = Bell(home, "me")
+    assert announce(home, "me")
+    assert select.select([bell], [], [], 0)[0]
+    assert not bell.heard()
+    assert bell.announced
+    bell.announced = False
+    assert announce(home, "me")
+    assert ring(home, "me")
+    assert bell.heard()
+    assert bell.announced
+    bell.close()
+    assert not announce(home, "me")
+
+
+def test_a_bell_so_full_of_announcements_that_a_ring_had_no_room_counts_as_rung(home: Path) -> None:
+    bell = Bell(home, "me")
+    fd = os.open(home / "bell" / "me", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"." * 4096)
+    os.close(fd)
+    assert ring(home, "me")
+    assert bell.heard()
     bell.close()
 
 

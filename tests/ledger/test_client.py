@@ -104,6 +104,14 @@ def wait_for_news(client: LedgerClient) -> list[News]:
     return news(client)
 
 
+def wait_until_sent(client: LedgerClient) -> None:
+    """As a driver's loop does, for wishes that have no answer."""
+    while client.pending:
+        time.sleep(max(0.0, (client.wake_at or 0.0) - time.monotonic()))
+        client.tick()
+        client.flush()
+
+
 def test_what_is_free_is_granted_at_once(mine: LedgerClient) -> None:
     ticket = ask(mine)
     (granted,) = news(mine)
@@ -724,6 +732,64 @@ def test_a_claim_that_becomes_overdue_is_looked_at_then(
     theirs.withdraw(wide)
     theirs.release(holding)
     client.close()
+
+
+def test_who_stands_first_in_line_for_a_lease_can_get_ready_for_its_release(
+    mine: LedgerClient, theirs: LedgerClient, home: Path
+) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 2)
+    ask(mine, a=1, b=1)
+    (lease,) = leases(mine)
+    assert not mine.announce(lease, 0), "nobody waits"
+    ask(mine)
+    assert not mine.announce(lease, 0), "nobody else waits"
+    assert not hears(theirs)
+    ask(theirs, b=2)
+    assert mine.announce(lease, 0)
+    assert hears(theirs)
+    theirs.on_ready()
+    before = theirs.exchanges
+    assert theirs.get_ready()
+    assert not theirs.get_ready(), "it is told once"
+    theirs.flush()
+    assert (theirs.exchanges, news(theirs)) == (before, []), "an announcement is no reason to ask"
+    assert not mine.announce(lease, 1), "a claim of priority 1 would come before theirs"
+    assert not hears(theirs)
+
+
+def test_an_announcement_of_what_is_not_waited_for_any_more_is_nothing_to_get_ready_for(
+    mine: LedgerClient, theirs: LedgerClient
+) -> None:
+    ask(mine)
+    (lease,) = leases(mine)
+    ticket = ask(theirs)
+    assert mine.announce(lease, 0)
+    theirs.withdraw(ticket)
+    theirs.on_ready()
+    assert not theirs.get_ready()
+
+
+def test_slots_can_be_given_back_at_once_which_tells_whether_they_were_held_until_then(
+    mine: LedgerClient, theirs: LedgerClient, home: Path
+) -> None:
+    first, second = ask(mine), ask(theirs)
+    assert mine.release_now(first) is True
+    assert [item.ticket for item in wait_for_news(theirs) if isinstance(item, SlotsGranted)] == [second]
+    take_away(home, "theirs")
+    assert theirs.release_now(second) is False
+    assert news(theirs) == [], "it was said"
+
+
+def test_while_others_have_the_lock_slots_are_given_back_later(mine: LedgerClient, home: Path) -> None:
+    ticket = ask(mine)
+    (lease,) = leases(mine)
+    with Ledger(home) as other, other.database.transaction():
+        assert mine.release_now(ticket) is None
+        assert mine.pending
+    mine.tick()
+    wait_until_sent(mine)
+    assert not mine.is_held(lease)
 
 
 def test_slots_that_were_taken_away_by_force_are_told_when_they_are_given_back(mine: LedgerClient, home: Path) -> None:

@@ -13,6 +13,7 @@ import sql_world
 from ledger_mutants import MUTANTS, Mutant, load
 
 from executor.ledger.requests import Changes, Lease, Request
+from executor.ledger.rows import FEW
 
 # Most are found by the first few; ``test_the_bank_finds_out_that`` fails when one needs more.
 PURE_SEEDS = range(300)
@@ -49,10 +50,12 @@ def finds_a_bug(modules: dict[str, ModuleType]) -> bool:
         world.outrank(modules["claims"])
         world.pass_many_at_once(modules["claims"])
         sql_world.play_passes(modules["ledger"])
+        sql_world.play_overdue(modules["ledger"])
         stale_tokens_are_refused(modules["ledger"])
         for seed in PURE_SEEDS:
             world.play(Random(seed), modules["claims"])
         for seed in SQL_SEEDS:
+            modules["rows"].FEW = FEW if seed % 2 else 0  # type: ignore[attr-defined]
             sql_world.play(Random(seed), modules["ledger"])
     except Exception:
         return True

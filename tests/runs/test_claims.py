@@ -14,7 +14,7 @@ from executor.ledger import liveness
 from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
-from executor.ledger.requests import Request, needs_of
+from executor.ledger.requests import Lease, Request, needs_of
 from executor.ledger.waiting import Wait
 from executor.runs.claims import LONGEST_LOOK_S, LOOK_AFTER_S, RunClaims
 from executor.runs.home import RunFolder, open_home
@@ -330,6 +330,109 @@ def test_the_result_of_a_step_whose_slots_were_freed_by_force_does_not_count(
     assert failed.error.message.startswith("its slots were freed by force while it ran")
     assert mine.do(ReleaseSlots("step", 1, token)) == [], "it was told already"
     assert len(theirs.ask()) == 1
+
+
+def test_who_waits_has_the_slots_of_a_worker_that_goes_on_before_the_success_is_told(mine: Run, theirs: Run) -> None:
+    mine.ask()
+    mine.claims.started("step", 0)
+    theirs.ask()
+    success = StepSucceeded("step", 1)
+    assert mine.claims.checked(success) is success
+    assert theirs.hear() == [SlotsGranted("step", 1, theirs.token())]
+    before = mine.client.exchanges
+    assert mine.do(ReleaseSlots("step", 1, mine.token())) == []
+    assert mine.client.exchanges == before, "it was given back"
+    assert mine.ask() != []
+
+
+def test_a_run_with_steps_of_a_higher_priority_gives_back_and_asks_in_one_exchange(mine: Run, theirs: Run) -> None:
+    """Or else whoever waits would have the slots before the step that comes first."""
+    mine.claims._highest_priority = 5
+    mine.ask()
+    mine.claims.started("step", 0)
+    theirs.ask()
+    success = StepSucceeded("step", 1)
+    assert mine.claims.checked(success) is success
+    (granted,) = mine.do(ReleaseSlots("step", 1, mine.token()), ClaimSlots("next", 1, DB, 5))
+    assert granted == SlotsGranted("next", 1, mine.token("next"))
+    assert theirs.hear() == []
+
+
+@pytest.mark.parametrize("lane", [-1, 0])
+def test_the_slots_of_a_step_that_is_not_known_to_be_over_are_not_given_back_with_its_success(
+    lane: int, mine: Run, theirs: Run
+) -> None:
+    """It ran in this process, where what it forked has its lock too; or its own process is about to end."""
+    mine.ask()
+    mine.claims.started("step", lane)
+    theirs.ask()
+    success = StepSucceeded("step", 1, freed=lane < 0)
+    assert mine.claims.checked(success) is success
+    assert theirs.hear() == []
+    assert mine.do(ReleaseSlots("step", 1, mine.token())) == []
+    assert theirs.hear() == [SlotsGranted("step", 1, theirs.token())]
+
+
+def test_slots_that_were_freed_by_force_make_a_failure_of_a_success_with_which_they_are_given_back(
+    home: Path, mine: Run, theirs: Run
+) -> None:
+    mine.ask()
+    mine.claims.started("step", 0)
+    take_away(home, "mine")
+    theirs.ask()
+    assert theirs.claims.lease("step") is not None
+    failed = mine.claims.checked(StepSucceeded("step", 1))
+    assert isinstance(failed, StepFailed)
+    assert failed.error.kind == "slots_lost"
+    assert mine.do(ReleaseSlots("step", 1, mine.token())) == [], "it was told already"
+    assert theirs.do(ReleaseSlots("step", 1, theirs.token())) == []
+
+
+def test_slots_that_are_freed_by_force_in_the_moment_of_their_release_make_a_failure_as_well(
+    home: Path, mine: Run, theirs: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine.ask()
+    mine.claims.started("step", 0)
+    theirs.ask()
+    announce = LedgerClient.announce
+
+    def and_then_they_are_freed(client: LedgerClient, lease: Lease, priority: int) -> bool:
+        announced = announce(client, lease, priority)
+        take_away(home, "mine")
+        return announced
+
+    monkeypatch.setattr(LedgerClient, "announce", and_then_they_are_freed)
+    failed = mine.claims.checked(StepSucceeded("step", 1))
+    assert isinstance(failed, StepFailed)
+    assert mine.do(ReleaseSlots("step", 1, mine.token())) == [], "it was told already"
+
+
+def test_slots_that_cannot_be_given_back_at_once_are_given_back_later(home: Path, mine: Run, theirs: Run) -> None:
+    mine.ask()
+    mine.claims.started("step", 0)
+    theirs.ask()
+    success = StepSucceeded("step", 1)
+    with Ledger(home) as other, other.database.transaction():
+        assert mine.claims.checked(success) is success
+        assert mine.do(ReleaseSlots("step", 1, mine.token())) == []
+        assert mine.claims.pending
+    assert mine.pass_time(1.0) == []
+    assert not mine.claims.pending
+    assert theirs.hear() == [SlotsGranted("step", 1, theirs.token())]
+
+
+def test_who_is_told_that_slots_come_in_a_moment_wakes_its_worker(home: Path, mine: Run) -> None:
+    woken: list[str] = []
+    run = Run(home, "waits")
+    run.claims = RunClaims(run.client, run.folder, Selector(), on_announced=lambda: woken.append("woken"))
+    mine.ask()
+    mine.claims.started("step", 0)
+    run.claims.perform(ClaimSlots("step", 1, DB, 0))
+    assert len(run.claims.exchange(0.0)) == 1
+    mine.claims.checked(StepSucceeded("step", 1))
+    run.claims._on_ready()
+    assert woken == ["woken"]
+    run.close()
 
 
 def test_slots_of_a_step_that_failed_are_told_to_have_been_freed_by_force(home: Path, mine: Run) -> None:

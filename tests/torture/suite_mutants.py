@@ -129,14 +129,16 @@ MUTANTS = [
         says="all who wait for a pool are read for each grant",
         breaks="I33",
         edits=_edit(
-            LEDGER + "rows", "    ):\n        yield Waiter(*row)", "    ).fetchall():\n        yield Waiter(*row)"
+            LEDGER + "rows",
+            "        ):\n            yield Waiter(*row)",
+            "        ).fetchall():\n            yield Waiter(*row)",
         ),
         test=IN_LEDGER + "test_ten_thousand_that_wait_for_one_pool_do_not_slow_its_hand_over",
     ),
     SuiteMutant(
         says="a limit that is raised is heard of at the next look",
         breaks="I18",
-        edits=_edit(LEDGER + "bell", '        os.write(fd, b"!")\n', "        pass\n"),
+        edits=_edit(LEDGER + "bell", "        os.write(fd, what)\n", "        pass\n"),
         test=IN_CLIENT + "test_a_limit_raised_by_a_command_is_heard_at_once",
     ),
     SuiteMutant(
@@ -272,22 +274,42 @@ MUTANTS = [
     SuiteMutant(
         says="a worker takes no lock for its step",
         breaks="I4",
-        edits=_edit("executor.workers.child", " if claim and self._lock_step else None", " if False else None"),
+        edits=_edit("executor.workers.child", "        if claim and self._lock_step:\n", "        if False:\n"),
         test=IN_POOLS + "test_while_a_step_runs_its_input_and_output_carry_its_lock_and_then_nothing_does",
     ),
     SuiteMutant(
         says="a worker that goes on to the next step keeps the lock of the last",
         breaks="I11",
-        edits=_edit("executor.workers.child", "            if claim and alone:\n", "            if False:\n"),
+        edits=_edit("executor.workers.claimed", "        lock.unlock()\n", "        pass\n"),
         test=IN_POOLS + "test_while_a_step_runs_its_input_and_output_carry_its_lock_and_then_nothing_does",
     ),
     SuiteMutant(
         says="a result counts although its slots were freed by force",
         breaks="I7",
         edits=_edit(
-            "executor.runs.claims", "if self._ask(lambda: self._client.is_held(lease), True):", "if lease.claim:"
+            "executor.runs.claims",
+            "        if self._ask(lambda: self._client.is_held(lease), True):\n            return True\n",
+            "        return True\n",
         ),
         test=IN_POOLS + "test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count",
+    ),
+    SuiteMutant(
+        says="who waits with a low priority has the slots before the next step of a run of a high one",
+        breaks="I14",
+        edits=_edit(LEDGER + "ledger", "AND lower.priority < ?\n", "AND lower.priority < ? AND 0\n"),
+        test=IN_CLAIMS + "test_a_run_with_steps_of_a_higher_priority_gives_back_and_asks_in_one_exchange",
+    ),
+    SuiteMutant(
+        says="slots are given back with a success while processes of its step are still ending",
+        breaks="I11",
+        edits=_edit("executor.runs.claims", "claim.let_go = event.freed and self", "claim.let_go = bool(self) or self"),
+        test=IN_CLAIMS + "test_the_slots_of_a_step_that_is_not_known_to_be_over_are_not_given_back_with_its_success",
+    ),
+    SuiteMutant(
+        says="a bell so full of announcements that it could not be rung is not heard",
+        breaks="I17",
+        edits=_edit(LEDGER + "bell", " or not whole  #", "  #"),
+        test="tests/ledger/test_bell.py::test_a_bell_so_full_of_announcements_that_a_ring_had_no_room_counts_as_rung",
     ),
     SuiteMutant(
         says="a step that was granted its slots and has not begun is freed by force",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from executor.ledger.liveness import is_locked, live_steps, lock_owner, new_owner, take_step_lock
+from executor.scheduler.outcomes import StepError
 from executor.workers import claimed, hygiene
 
 CLAIM = 77
@@ -49,14 +50,17 @@ def test_the_streams_of_a_step_carry_its_lock_until_it_is_given_back(tmp_path: P
     fd = lock_owner(tmp_path, owner)
 
     def work() -> None:
-        assert claimed.take(partial(take_step_lock, tmp_path, owner), lane, CLAIM) is None
+        lock = claimed.take(partial(take_step_lock, tmp_path, owner), lane, CLAIM)
+        assert not isinstance(lock, StepError)
         assert sorted(live_steps(tmp_path, [CLAIM])[CLAIM]) == [str(tmp_path / "lane-0.in"), lane]
         assert os.read(0, 10) == b""
         os.write(1, b"out ")
         os.write(2, b"err ")
         os.close(0)  # as some steps do
-        claimed.give_back(lane)
+        os.dup(1)  # and forget
+        claimed.give_back(lock, lane)
         assert live_steps(tmp_path, [CLAIM]) == {}
+        claimed.restore_streams(lock, lane)
         assert os.read(0, 10) == b""
         os.write(1, b"out again")
 
@@ -65,11 +69,28 @@ def test_the_streams_of_a_step_carry_its_lock_until_it_is_given_back(tmp_path: P
     hygiene.close(fd)
 
 
+def test_a_lock_whose_files_were_closed_by_the_step_is_given_back_all_the_same(tmp_path: Path, owner: str) -> None:
+    lane = str(tmp_path / "lane-0.log")
+    fd = lock_owner(tmp_path, owner)
+
+    def work() -> None:
+        lock = claimed.take(partial(take_step_lock, tmp_path, owner), lane, CLAIM)
+        assert not isinstance(lock, StepError)
+        os.close(lock.output_fd)
+        claimed.give_back(lock, lane)
+        assert live_steps(tmp_path, [CLAIM]) == {}
+        os.write(1, b"out")
+
+    assert in_child(work) == 0
+    assert Path(lane).read_text() == "out"
+    hygiene.close(fd)
+
+
 def test_a_lock_that_cannot_be_had_is_a_failure_and_the_step_must_not_run(tmp_path: Path, owner: str) -> None:
     fd = lock_owner(tmp_path, owner)
     lock_step = partial(take_step_lock, tmp_path, owner)
     error = claimed.take(lock_step, str(tmp_path / "missing" / "lane-0.log"), CLAIM)
-    assert error is not None
+    assert isinstance(error, StepError)
     assert error.kind == "slots_lost"
     assert "No such file" in error.message
     with claimed.held_here(lock_step, str(tmp_path / "missing" / "lane-0.log"), CLAIM) as refused:
