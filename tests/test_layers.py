@@ -31,7 +31,12 @@ DOWNWARD = {("executor.authoring.jobs", "executor.api"), ("executor.authoring.jo
 
 #: Folders and files that decide and never act.
 PURE = ["authoring", "plan", "scheduler"]
-PURE_FILES = ["executor.ledger.claims", "executor.ledger.standing", "executor.ledger.requests"]
+PURE_FILES = [
+    "executor.ledger.claims",
+    "executor.ledger.standing",
+    "executor.ledger.requests",
+    "executor.ledger.wishes",
+]
 
 #: What a pure part must not import: clocks, processes, files, threads, chance, logs. (Types for annotations are free.)
 IMPURE = {

@@ -20,12 +20,12 @@ from executor.database.errors import DatabaseBusy, DatabaseFull
 from executor.database.sqlite import LOCK_TIMEOUT_S
 from executor.ledger.deaths import DeathWatch
 from executor.ledger.lingering import LingeringSteps, is_worked_on
-from executor.ledger.news import LedgerTrouble, RequestGone, SlotsGranted, SlotsLost
-from executor.ledger.requests import Changes
+from executor.ledger.news import LedgerTrouble, SlotsLost
+from executor.ledger.wishes import Wishes
 from executor.workers import hygiene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from executor.ledger.ledger import Ledger
@@ -43,9 +43,6 @@ RETRY_STUCK_S = 0.02
 # While something waits, its rows are read again so often, in case a bell or a notice was lost.
 SAFETY_S = 1.0
 
-# Stands for the time when a claim was filed that is known to be overdue.
-TOLD = float("inf")
-
 # Who waits now will mostly wait again soon; to begin to listen for deaths costs a transaction.
 LISTEN_ON_S = 1.0
 
@@ -55,20 +52,6 @@ LOOKS = 8
 
 # A disk that is full is not emptied within milliseconds.
 FULL_S = 1.0
-
-
-class _Claim:
-    """A request that is not over."""
-
-    __slots__ = ("lease", "number", "parked", "request", "since", "ticket", "unwanted")
-
-    def __init__(self, ticket: int, request: Request) -> None:
-        self.ticket, self.request = ticket, request
-        self.number: int | None = None  #: of the claim, once it is filed
-        self.since = 0.0  #: when it was filed, on the client's clock
-        self.lease: Lease | None = None  #: while it is granted
-        self.parked = False
-        self.unwanted = False  #: withdrawn; if it was granted meanwhile, that is given back at once
 
 
 class LedgerClient:
@@ -96,16 +79,9 @@ class LedgerClient:
         """
         self._ledger, self._clock = ledger, clock
         self.owner = ledger.register(run, folder, owner=owner, timeout_s=timeout_s)
-        self.news: list[News] = []  #: to be taken by the driver
+        self._wishes = Wishes()
         self.exchanges = 0  #: how often the ledger was written and read: something may have changed since the last
         self.saved_by_timer = 0  #: how often the look once a second found what should have been heard
-        self._orders = Changes()
-        self._filing: list[_Claim] = []  #: those of ``_orders.request``
-        self._by_ticket: dict[int, _Claim] = {}
-        self._by_number: dict[int, _Claim] = {}
-        self._waiting: set[int] = set()  #: numbers of claims that are filed, and neither granted nor parked
-        self._last_ticket = 0
-        self._told = 0  #: the largest token that this run has been told of
         self._unread = False  #: the bell was heard, and the rows have not been read since
         self._rung = False  #: the bell was heard, and nobody has looked since
         self._deaths: DeathWatch | None = None  #: while something waits
@@ -126,13 +102,14 @@ class LedgerClient:
 
     # --- wishes ------------------------------------------------------------------------------------------------------
 
+    @property
+    def news(self) -> list[News]:
+        """What has happened, to be taken by the driver."""
+        return self._wishes.news
+
     def request(self, request: Request) -> int:
         """Ask for slots; the ticket by which the answer will be known."""
-        self._last_ticket += 1
-        claim = self._by_ticket[self._last_ticket] = _Claim(self._last_ticket, request)
-        self._orders.request.append(request)
-        self._filing.append(claim)
-        return claim.ticket
+        return self._wishes.request(request)
 
     def release(self, ticket: int, files: Sequence[str] = ()) -> bool:
         """Give the slots of a granted request back: its attempt is over, and its processes are gone.
@@ -140,13 +117,11 @@ class LedgerClient:
         ``files`` are those of its lane. While a process still carries the step's lock on one of them, the slots stay
         taken, and are given back when the last of these has ended; then this is False.
         """
-        lease = self._by_ticket[ticket].lease
-        assert lease is not None  # noqa: S101  (only what was granted can be released)
+        lease = self._wishes.lease_of(ticket)
         if is_worked_on(files, lease.claim):
             self._lingering.add(ticket, lease.claim, files, self._clock())
             return False
-        del self._by_ticket[ticket], self._by_number[lease.claim]
-        self._orders.release.append(lease)
+        self._wishes.release(ticket)
         return True
 
     def release_now(self, ticket: int) -> bool | None:
@@ -154,11 +129,10 @@ class LedgerClient:
 
         Whether they were held until now; None: the ledger's lock is taken by others, and ``flush`` does it later.
         """
-        lease = self._by_ticket[ticket].lease
-        assert lease is not None  # noqa: S101  (as above)
-        self.release(ticket)
+        lease = self._wishes.lease_of(ticket)
+        self._wishes.release(ticket)
         self.flush()
-        if lease in self._orders.release:
+        if lease in self._wishes.orders.release:
             return None
         lost = SlotsLost(lease)
         if lost not in self.news:
@@ -180,39 +154,23 @@ class LedgerClient:
             return False
         bell.announced = False
         with suppress(DatabaseFull, DatabaseBusy, OSError):  # it is told when it is read with the lock
-            self._ledger.granted_after(self.owner, self._told)
-        return bool(self._waiting)
+            self._ledger.granted_after(self.owner, self._wishes.told)
+        return bool(self._wishes.waiting)
 
     def park(self, ticket: int) -> None:
         """Hand back what was granted, because there is no capacity for the step now. It keeps its place in the order.
 
         To be called before the step was started.
         """
-        claim = self._by_ticket[ticket]
-        assert claim.lease is not None  # noqa: S101  (as above)
-        self._orders.park.append(claim.lease)
-        claim.lease, claim.parked = None, True
+        self._wishes.park(ticket)
 
     def resume(self, ticket: int) -> None:
         """Let a parked request wait again, in its old place: there is capacity for its step."""
-        claim = self._by_ticket[ticket]
-        assert claim.parked  # noqa: S101  (what waits already need not be resumed)
-        claim.parked = False
-        number = self._number(claim)
-        self._orders.resume.append(number)
-        self._waiting.add(number)
+        self._wishes.resume(ticket)
 
     def withdraw(self, ticket: int) -> None:
         """Want a request no more that was not granted; nothing more is told of it."""
-        claim = self._by_ticket.pop(ticket)
-        if claim in self._filing:
-            at = self._filing.index(claim)
-            del self._filing[at], self._orders.request[at]
-            return
-        number = self._number(claim)
-        claim.unwanted = True
-        self._waiting.discard(number)
-        self._orders.withdraw.append(number)
+        self._wishes.withdraw(ticket)
 
     def is_held(self, lease: Lease) -> bool:
         """Whether a lease still holds: to be asked before the result of its step is published."""
@@ -220,7 +178,7 @@ class LedgerClient:
 
     def waiting_for(self, ticket: int) -> Wait | None:
         """Why a request waits; None if it is not filed yet, does not wait, or is granted soon."""
-        number = self._by_ticket[ticket].number
+        number = self._wishes.number_of(ticket)
         return None if number is None else self._ledger.waiting_for(number)
 
     def limit(self, pool: str) -> int | None:
@@ -229,22 +187,22 @@ class LedgerClient:
 
     def number_of(self, ticket: int) -> int | None:
         """The number of the claim of a request, by which others know it; None: it is not filed yet."""
-        return self._by_ticket[ticket].number
+        return self._wishes.number_of(ticket)
 
     @property
     def waiting(self) -> bool:
         """Whether any request is neither granted nor parked."""
-        return bool(self._waiting or self._filing)
+        return self._wishes.open
 
     @property
     def pending(self) -> bool:
         """Whether there are wishes that were not sent yet."""
-        return bool(self._orders)
+        return bool(self._wishes.orders)
 
     @property
     def quiet(self) -> bool:
         """Whether ``flush`` would do nothing now, and there are no news."""
-        return self._retry_at is None and not (self._unread or self.news or self._orders or self._must_look())
+        return self._retry_at is None and not (self._unread or self.news or self._wishes.orders or self._must_look())
 
     @property
     def blocked_s(self) -> float:
@@ -261,7 +219,8 @@ class LedgerClient:
     @property
     def wake_at(self) -> float | None:
         """When to call ``tick``, if nothing else happens before; None: never."""
-        dues = [self._retry_at, self._safety_at, self._deaf_at, self._next_overdue(), self._lingering.wake_at]
+        overdue = self._wishes.next_overdue(self._ledger.aging_s)
+        dues = [self._retry_at, self._safety_at, self._deaf_at, overdue, self._lingering.wake_at]
         if self._deaths is not None:
             dues.append(self._deaths.wake_at)
         return min((due for due in dues if due is not None), default=None)
@@ -271,7 +230,7 @@ class LedgerClient:
         if self.owner.bell.heard():
             self._unread = self._rung = True
         if self._deaths is not None:
-            self._orders.reap |= self._deaths.heard(self._clock())
+            self._wishes.orders.reap |= self._deaths.heard(self._clock())
         self._release_ended()
 
     def tick(self) -> None:
@@ -279,9 +238,9 @@ class LedgerClient:
         now = self._clock()
         self._release_ended()
         if self._deaths is not None and self._deaths.wake_at is not None and self._deaths.wake_at <= now:
-            self._orders.reap |= self._deaths.look_again(now)
-        if (due := self._next_overdue()) is not None and due <= now:
-            self._touch_overdue(now)
+            self._wishes.orders.reap |= self._deaths.look_again(now)
+        if (due := self._wishes.next_overdue(self._ledger.aging_s)) is not None and due <= now:
+            self._wishes.note_overdue(now, self._ledger.aging_s)
         if self._deaf_at is not None and self._deaf_at <= now:
             self._stop_listening()
         if self._safety_at is not None and self._safety_at <= now:
@@ -295,10 +254,10 @@ class LedgerClient:
             OwnerLost: this run was taken for dead.
             DatabaseLost: the ledger was deleted or replaced.
         """
-        if self._unread and self._waiting and self._hear_grants():
+        if self._unread and self._wishes.waiting and self._hear_grants():
             # The steps begin first. A bell may have been about more than is committed by now: what else waits is read
             # with the lock right after.
-            if self._waiting or self._orders:
+            if self._wishes.waiting or self._wishes.orders:
                 self._retry_at = self._retry_at or self._clock()
                 return
             self._unread = False
@@ -306,15 +265,15 @@ class LedgerClient:
             if self._retry_at > self._clock():
                 return
             self._retry_at = None
-        while self._unread or self._orders or self._must_look():
+        while self._unread or self._wishes.orders or self._must_look():
             look = self._must_look()
             outcome = self._try(look=look)
             if outcome is None:
                 return
             if look:
-                self._looked_at |= self._pools(self._waiting)
+                self._looked_at |= self._wishes.pools()
             self._note(outcome)
-        if self._waiting:
+        if self._wishes.waiting:
             self._deaf_at = None
         else:
             self._safety_at = None
@@ -350,16 +309,9 @@ class LedgerClient:
             for ticket in self._lingering.ended(self._clock()):
                 self.release(ticket)
 
-    def _number(self, claim: _Claim) -> int:
-        assert claim.number is not None  # noqa: S101  (what is not filed stands in ``_filing``)
-        return claim.number
-
-    def _pools(self, numbers: Iterable[int]) -> set[str]:
-        return {pool for number in numbers for pool, _ in self._by_number[number].request.needs}
-
     def _must_look(self) -> bool:
         """Whether something waits for a pool whose holders nobody has looked at since deaths are heard of."""
-        return bool(self._waiting) and not self._pools(self._waiting) <= self._looked_at
+        return bool(self._wishes.waiting) and not self._wishes.pools() <= self._looked_at
 
     def _try(self, *, look: bool) -> Outcome | None:
         if look and self._deaths is None:  # first listen, then look: nobody dies unnoticed between the two
@@ -367,8 +319,8 @@ class LedgerClient:
         now = self._clock()
         try:
             # What waited since the last time may have been granted; and what is withdrawn, before anybody heard of it.
-            told = self._told if self._waiting or self._orders.withdraw else None
-            outcome = self._ledger.try_exchange(self.owner, self._orders, told=told, look=look)
+            told = self._wishes.told if self._wishes.waiting or self._wishes.orders.withdraw else None
+            outcome = self._ledger.try_exchange(self.owner, self._wishes.orders, told=told, look=look)
         except (DatabaseFull, DatabaseBusy, OSError) as error:  # OSError: this process has no descriptors left
             if not self._in_trouble:
                 self._in_trouble = True
@@ -387,22 +339,14 @@ class LedgerClient:
         return outcome
 
     def _note(self, outcome: Outcome) -> None:
-        """Remember what came of the orders, and tell it."""
+        """Remember what came of the orders, and listen for what follows from it."""
         now = self._clock()
-        withdrawn = self._orders.withdraw
-        self._orders, filed, self._filing = Changes(), self._filing, []
-        for claim, number in zip(filed, outcome.filed, strict=True):
-            claim.number, claim.since = number, now
-            self._by_number[number] = claim
-            self._waiting.add(number)
-        for lease in outcome.lost:
-            self.news.append(SlotsLost(lease))
-        self._take(outcome.granted)
-        for number in withdrawn:
-            self._by_number.pop(number, None)
+        self._wishes.note(outcome, now)
+        if outcome.granted:
+            crash_point("granted")
         if self._deaths is not None and outcome.orphans:
-            self._orders.reap |= self._deaths.watch_orphans(outcome.orphans, now)
-        if self._waiting and self._safety_at is None:
+            self._wishes.orders.reap |= self._deaths.watch_orphans(outcome.orphans, now)
+        if self._wishes.waiting and self._safety_at is None:
             self._safety_at = now + SAFETY_S
 
     def _hear_grants(self) -> bool:
@@ -413,27 +357,14 @@ class LedgerClient:
         """
         looks, self._rung = LOOKS if self._rung else 1, False
         try:
-            while not (found := self._ledger.granted_after(self.owner, self._told)) and (looks := looks - 1):
+            while not (found := self._ledger.granted_after(self.owner, self._wishes.told)) and (looks := looks - 1):
                 os.sched_yield()
         except (DatabaseFull, DatabaseBusy, OSError):  # it is told when it is read with the lock
             return False
-        self._take(found)
-        return bool(found)
-
-    def _take(self, granted: list[Lease]) -> None:
-        """Remember what was granted, and tell it; give back at once what nobody wants any more."""
-        for lease in granted:
-            self._told = max(self._told, lease.token)
-            found = self._by_number.get(lease.claim)
-            if found is None or found.unwanted:
-                self._by_number.pop(lease.claim, None)
-                self._orders.release.append(lease)
-                continue
-            self._waiting.discard(lease.claim)
-            found.lease, found.parked = lease, False
-            self.news.append(SlotsGranted(found.ticket, lease))
-        if granted:
+        self._wishes.take(found)
+        if found:
             crash_point("granted")
+        return bool(found)
 
     def _stop_listening(self) -> None:
         self._safety_at = self._deaf_at = None
@@ -442,31 +373,20 @@ class LedgerClient:
             self._deaths.close()
             self._deaths = None
 
-    def _next_overdue(self) -> float | None:
-        """When the next of the claims that wait will have waited for too long, and so may come before others."""
-        since = min((self._by_number[number].since for number in self._waiting), default=TOLD)
-        return None if since == TOLD else since + self._ledger.aging_s
-
-    def _touch_overdue(self, now: float) -> None:
-        late = [number for number in self._waiting if self._by_number[number].since + self._ledger.aging_s <= now]
-        for number in late:
-            self._by_number[number].since = TOLD
-        self._orders.look_at |= self._pools(late)
-
     def _look_in_case(self, now: float) -> None:
         """Read the rows and look at the holders, although nothing was heard; count it if that was of use."""
         self.on_ready()
-        if self._unread or self._orders:
+        if self._unread or self._wishes.orders:
             return  # it was heard, and is acted on now
-        self._orders.look_at |= self._pools(self._waiting)
+        self._wishes.orders.look_at |= self._wishes.pools()
         outcome = self._try(look=True)
         if outcome is None:
-            self._orders.look_at.clear()
+            self._wishes.orders.look_at.clear()
             return
         if self._was_lost(outcome, now):
             self.saved_by_timer += 1
         self._note(outcome)
-        self._tell_gone()
+        self._wishes.note_gone(self._ledger.waiting_of(self.owner))
 
     def _was_lost(self, outcome: Outcome, now: float) -> bool:
         """Whether that look brought something of which we should have heard."""
@@ -478,12 +398,3 @@ class LedgerClient:
         if self.owner.bell.heard() or not self._deaths.hears_all:
             return False
         return not outcome.reaped <= heard_of if outcome.reaped else bool(outcome.granted or outcome.gave)
-
-    def _tell_gone(self) -> None:
-        """Tell of requests that wait no more and were not granted: somebody has removed them."""
-        there = self._ledger.waiting_of(self.owner)
-        for number in [number for number in self._waiting if number not in there]:
-            claim = self._by_number.pop(number)
-            self._waiting.discard(number)
-            if self._by_ticket.pop(claim.ticket, None) is not None:
-                self.news.append(RequestGone(claim.ticket))

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 # In the order of their imports. Requests are values, and stay the same in every copy.
-MODULES = ["claims", "rows", "liveness", "bell", "watch", "round", "folders", "ledger", "deaths", "client"]
+MODULES = ["claims", "rows", "liveness", "bell", "watch", "round", "folders", "ledger", "deaths", "wishes", "client"]
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def ask(client: LedgerClient, **pools: int) -> int:
 
 
 def news(client: LedgerClient) -> list[News]:
-    found, client.news = client.news, []
+    found = client.news[:]
+    client.news.clear()
     return found
 
 

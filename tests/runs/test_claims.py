@@ -522,7 +522,7 @@ def test_a_claim_of_any_attempt_is_answered_under_the_number_of_that_attempt(min
 
 def test_a_claim_reaches_the_ledger_as_the_scheduler_wants_it(mine: Run) -> None:
     mine.ask("k", (("a", 2), ("b", 1)), priority=7)
-    assert mine.client._by_ticket[1].request == Request(
+    assert mine.client._wishes._by_ticket[1].request == Request(
         step="k", attempt=1, needs=needs_of({"a": 2, "b": 1}), priority=7
     )
 

@@ -177,7 +177,8 @@ class Driver:
 
     def _take_news(self) -> None:
         while self._client.news:  # until there is none: what is granted must not be withdrawn
-            news, self._client.news = self._client.news, []
+            news = self._client.news[:]
+            self._client.news.clear()
             for item in news:
                 self._take(item)
             self._client.flush()

@@ -109,7 +109,7 @@ MUTANTS = [
             "self._deaths.watch_orphans(outcome.orphans, now)",
             (
                 "self._deaths.watch_orphans(\n                [orphan for orphan in outcome.orphans "
-                "if not self._pools(self._waiting).isdisjoint(orphan.pools)], now)"
+                "if not self._wishes.pools().isdisjoint(orphan.pools)], now)"
             ),
         ),
         test=IN_CLIENT + "test_a_process_that_outlived_its_run_while_its_pool_was_not_waited_for_is_heard_by_who_waits_"
@@ -144,7 +144,11 @@ MUTANTS = [
     SuiteMutant(
         says="a claim that becomes overdue is not looked at",
         breaks="I12",
-        edits=_edit(LEDGER + "client", "            self._touch_overdue(now)\n", "            pass\n"),
+        edits=_edit(
+            LEDGER + "client",
+            "            self._wishes.note_overdue(now, self._ledger.aging_s)\n",
+            "            pass\n",
+        ),
         test=IN_CLIENT + "test_a_claim_that_becomes_overdue_is_looked_at_then",
     ),
     SuiteMutant(
