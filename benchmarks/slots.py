@@ -1,6 +1,6 @@
 """Programs that share the one slot of a pool: ``python slots.py KIND NAME STEPS HOLD_S``, of ``handover.py``.
 
-Several run at the same time. Their steps hold the slot for so long and note when, in a line of the file ``NOTES``, by
+Several run at the same time. Their steps hold the slot for so long and note when, in a record of the file ``NOTES``, by
 the clock that all processes share: ``NAME``, the pid of the step, and the times of its first and of its last line. The
 FIFO ``PIDS`` is told the pid as soon as the step has begun. Each program begins when the others are ready too: it says
 so, and reads a byte.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import mmap
 import os
+import struct
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,21 +22,40 @@ if TYPE_CHECKING:
 
 POOL = "slot"
 
-_open: list[int] = []  #: the notes, as the last steps of this process have opened them
+#: A record of the notes: name, pid, first and last line; no page of the file holds only a part of one.
+NOTE = struct.Struct("<16sqdd24x")
+ENDED = struct.Struct("<d")
+ENDED_AT = 32
+
+_kept: list[mmap.mmap] = []  #: the notes of the last steps of this process
 
 
 def hold(name: str, hold_s: float) -> None:
     """What a step does: holds the slot."""
     began = time.monotonic()
-    # Opened before the sleep, and closed a while after the end: only the write comes after the second time is taken.
-    fd = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    _open.append(fd)
-    while len(_open) > 2:
-        os.close(_open.pop(0))
+    note, at = _begin_note(name, began)
     with open(os.environ["PIDS"], "wb", buffering=0) as pids:
         pids.write(b"%d\n" % os.getpid())
     time.sleep(hold_s)  # the work that the slot is held for
-    os.write(fd, b"%s %d %.9f %.9f\n" % (name.encode(), os.getpid(), began, time.monotonic()))
+    ENDED.pack_into(note, at, time.monotonic())
+
+
+def _begin_note(name: str, began: float) -> tuple[mmap.mmap, int]:
+    """A record that says when this step began, in memory, and where in that to write when it ended.
+
+    What comes after the second time is taken is counted as a part of the hand-over: so nothing is opened, written out
+    or closed then.
+    """
+    fd = os.open(os.environ["NOTES"], os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(fd, NOTE.pack(name.encode(), os.getpid(), began, 0.0))
+    begin = os.lseek(fd, 0, os.SEEK_CUR) - NOTE.size
+    page = begin - begin % mmap.ALLOCATIONGRANULARITY
+    note = mmap.mmap(fd, begin - page + NOTE.size, offset=page)
+    os.close(fd)
+    ENDED.pack_into(note, begin - page + ENDED_AT, 0.0)  # so that the page is there
+    _kept.append(note)
+    del _kept[:-2]
+    return note, begin - page + ENDED_AT
 
 
 def wait_for_the_other() -> None:

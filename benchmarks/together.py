@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness import HERE, TIMEOUT_S, MeasurementFailed, environment, run_process
+from slots import NOTE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,11 +74,13 @@ def run_together(kind: str, count: int, steps: int, hold_s: float, home: Path, f
     if any(program.returncode for program in programs):
         raise MeasurementFailed(_last_words(folder))
     held = []
-    lines = [line.split() for line in notes.read_text().splitlines()]
-    steps_of = Counter(pid for _, pid, _, _ in lines)
-    for run, pid, began, ended in lines:
-        gone = ends.get(int(pid), 0.0) if steps_of[pid] == 1 else 0.0
-        held.append(Held(float(began), float(ended), max(gone, float(ended)), run))
+    records = list(NOTE.iter_unpack(notes.read_bytes()))
+    if not all(ended for _, _, _, ended in records):
+        raise MeasurementFailed("a step began and did not end")
+    steps_of = Counter(pid for _, pid, _, _ in records)
+    for run, pid, began, ended in records:
+        gone = ends.get(pid, 0.0) if steps_of[pid] == 1 else 0.0
+        held.append(Held(began, ended, max(gone, ended), run.rstrip(b"\0").decode()))
     return sorted(held)
 
 

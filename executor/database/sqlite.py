@@ -119,6 +119,24 @@ class Transaction:
             database.lock.release()
 
 
+class _Explained:
+    """A ``with`` block, as often as wanted; the generator of ``contextmanager`` would cost as much as a short read."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.Error) and (explained := _explain(error, self._path)) is not error:
+            raise explained from error
+
+
 class Database:
     """A connection that writes. Not safe for several threads: each opens its own."""
 
@@ -152,6 +170,7 @@ class Database:
             )
         check_place(path.parent)
         self.path = path
+        self._explained = _Explained(path)
         self._pid = os.getpid()
         self.lock = FileLock(path.with_suffix(".lock"), descriptors)
         try:
@@ -209,13 +228,9 @@ class Database:
             self.lock.release()
             self.lock.close()
 
-    @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self) -> _Explained:
         """SQLite's errors in this block become those of ``errors.py``, where they have one."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self.explain(error) from error
+        return self._explained
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
