@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, NoReturn
 
 from executor.errors import UsageError
 from executor.instance.pool_ledger import pool_in
@@ -90,6 +91,35 @@ class ConcurrencyKeyInfo:
         return {step.run_id for step in self.pending_steps if step.assigned_timestamp is not None}
 
 
+class ConcurrencySlotStatus(Enum):
+    """How the claim of a step stands."""
+
+    BLOCKED = "BLOCKED"
+    CLAIMED = "CLAIMED"
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyClaimStatus:
+    """The claim of one step on a pool. Where it has none, everything but the key is empty, and it is blocked."""
+
+    concurrency_key: str
+    slot_status: ConcurrencySlotStatus
+    priority: int | None = None
+    assigned_timestamp: datetime | None = None  #: when it was granted; None: it waits
+    enqueued_timestamp: datetime | None = None
+    sleep_interval: float | None = None  #: nobody has to ask again: a step begins when it is granted its slots
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it holds its slots."""
+        return self.slot_status is ConcurrencySlotStatus.CLAIMED
+
+    @property
+    def is_assigned(self) -> bool:
+        """The same: what is granted is held from that moment."""
+        return self.assigned_timestamp is not None
+
+
 class EventLogStorage:
     """What Dagster's ``instance.event_log_storage`` offers for pools; a *concurrency key* is a pool."""
 
@@ -136,6 +166,29 @@ class EventLogStorage:
         """Several pools at one moment, by name."""
         with self._ledger.view() as view:
             return {key: _info(view, key) for key in concurrency_keys}
+
+    def check_concurrency_claim(self, concurrency_key: str, run_id: str, step_key: str) -> ConcurrencyClaimStatus:
+        """How the claim of a step on a pool stands. Raises ``UsageError`` for a name with a blank."""
+        for step in self.get_concurrency_info(concurrency_key).pending_steps:
+            if (step.run_id, step.step_key) == (run_id, step_key):
+                granted = step.assigned_timestamp
+                status = ConcurrencySlotStatus.BLOCKED if granted is None else ConcurrencySlotStatus.CLAIMED
+                return ConcurrencyClaimStatus(concurrency_key, status, step.priority, granted, step.enqueued_timestamp)
+        return ConcurrencyClaimStatus(concurrency_key, ConcurrencySlotStatus.BLOCKED)
+
+    def claim_concurrency_slot(
+        self,
+        concurrency_key: str,
+        run_id: str,
+        step_key: str,
+        priority: int | None = None,  # noqa: ARG002  (as in Dagster)
+    ) -> NoReturn:
+        """Not here: a claim lives as long as the process that holds it, and a call has none. Raises ``UsageError``."""
+        raise UsageError(
+            f"a slot of pool {concurrency_key!r} cannot be claimed for step {step_key!r} of run {run_id} by a call: it "
+            "would be nobody's when the caller dies. A step claims the slots that it needs, and gives them back: write "
+            "@op(pool=...) or @asset(pool=...)"
+        )
 
     def get_concurrency_run_ids(self) -> set[str]:
         """The runs that have claims, waiting or granted."""

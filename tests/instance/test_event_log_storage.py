@@ -9,7 +9,7 @@ import pytest
 from living_run import LivingRun
 
 from executor import Instance, UsageError
-from executor.instance.event_log_storage import ClaimedSlotInfo, PoolLimit
+from executor.instance.event_log_storage import ClaimedSlotInfo, ConcurrencySlotStatus, PoolLimit
 
 RUN_A = "aaaaaaaa-0000-4000-8000-000000000000"
 RUN_B = "bbbbbbbb-0000-4000-8000-000000000000"
@@ -68,6 +68,19 @@ def test_a_pool_shows_its_slots_and_its_steps(instance: Instance) -> None:
         assert before <= held.enqueued_timestamp <= held.assigned_timestamp <= datetime.now(UTC)
         assert storage.get_concurrency_run_ids() == {RUN_A, RUN_B}
         assert storage.get_concurrency_infos(["db"]) == {"db": info}
+        claimed = storage.check_concurrency_claim("db", RUN_A, "load")
+        assert (claimed.is_claimed, claimed.is_assigned, claimed.priority) == (True, True, 0)
+        blocked = storage.check_concurrency_claim("db", RUN_B, "wait")
+        assert blocked.slot_status is ConcurrencySlotStatus.BLOCKED
+        assert (blocked.is_claimed, blocked.is_assigned, blocked.priority) == (False, False, 3)
+        assert blocked.enqueued_timestamp == waits.enqueued_timestamp
+        nobody = storage.check_concurrency_claim("db", RUN_B, "nobody")
+        assert (nobody.is_claimed, nobody.enqueued_timestamp) == (False, None)
+
+
+def test_a_slot_cannot_be_claimed_by_a_call_and_it_is_said_how_it_is_claimed(instance: Instance) -> None:
+    with pytest.raises(UsageError, match=r"of pool 'db' cannot be claimed .* by a call: .*@op\(pool=\.\.\.\)"):
+        instance.event_log_storage.claim_concurrency_slot("db", RUN_A, "load", priority=1)
 
 
 def test_what_lives_is_not_freed_and_what_died_is(instance: Instance) -> None:
