@@ -62,11 +62,19 @@ class Stop:
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
-    """End a process that the step forked and that came back from the step's function: the result is its parent's."""
-    if error is not None:
+    """End a process that the step forked and that came back from the step's function: the result is its parent's.
+
+    Its exit code is that of a program which ends so, and ``sys.exit`` says nothing but what it was given to say.
+    """
+    status = int(error is not None)
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if error.code is not None and not isinstance(error.code, int):
+            sys.stderr.write(f"{error.code}\n")
+    elif error is not None:
         sys.stderr.write(traceback_text(error))
     flush_output()
-    os._exit(error is not None)
+    os._exit(status & 0xFF)
 
 
 class StepRunner:

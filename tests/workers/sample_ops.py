@@ -695,6 +695,17 @@ def forks_and_the_child_raises() -> int:
 
 
 @op
+def forks_and_the_children_exit() -> list[int]:
+    codes = []
+    for code in (0, 3, None, "a last word"):
+        mine = os.fork()
+        if not mine:
+            sys.exit(code)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(mine, 0)[1]))
+    return codes
+
+
+@op
 def uses_a_pool_of_processes() -> list[int]:
     import multiprocessing
 

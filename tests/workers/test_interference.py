@@ -110,6 +110,17 @@ def test_a_fork_that_raises_out_of_the_step_is_not_the_steps_failure(
     assert "ValueError: in the child" in said
 
 
+@pytest.mark.parametrize("kind", ["in-process", *PROCESSES])
+def test_a_fork_that_exits_in_the_step_has_the_exit_code_that_it_gives(
+    kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = run([ops.forks_and_the_children_exit, ops.one], kind, max_concurrent=1)
+    assert result.output_for_node("forks_and_the_children_exit") == [0, 3, 0, 1]
+    captured = capfd.readouterr().err
+    said = captured if kind == "in-process" else output_of(result, "forks_and_the_children_exit")
+    assert said == "a last word\n"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pool_of_processes_works_in_a_step(kind: str) -> None:
     result = run([ops.uses_a_pool_of_processes.alias(f"pool_{number}") for number in range(3)], kind)
