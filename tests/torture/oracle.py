@@ -22,10 +22,15 @@ Deaths = dict[int, list[int]]
 # The time of a kill is taken before it is sent, and a busy machine may do other things in between.
 SENT_WITHIN_NS = 500_000_000
 
+# Nothing that a torture starts for a step lives for so long, on any machine. Who had its pid later was another: what
+# outlives its step for too long is killed by the engine, of which the diary knows nothing.
+LIVES_NS = 30_000_000_000
 
-def death_after(died: Deaths, pid: int, at: int) -> int:
-    """When the process that had this pid at a moment was killed; 0: it was not."""
-    return next((death for death in died.get(pid, ()) if death > at - SENT_WITHIN_NS), 0)
+
+def death_after(died: Deaths, pid: int, at: int, lives_ns: float = float("inf")) -> int:
+    """When the process that had this pid at a moment was killed; 0: it was not, or later than it can have lived."""
+    death = next((death for death in died.get(pid, ()) if death > at - SENT_WITHIN_NS), 0)
+    return death if death < at + lives_ns else 0
 
 
 @dataclass
@@ -176,7 +181,7 @@ def judge(entries: Iterable[Entry], limits: dict[str, int]) -> Verdict:
         for pid, end in hold.pids.items():
             if end is None:
                 enders = (pid, *hold.above) if pid == hold.worker else (pid,)
-                deaths = [death for one in enders if (death := death_after(died, one, hold.begin))]
+                deaths = [death for one in enders if (death := death_after(died, one, hold.begin, LIVES_NS))]
                 hold.pids[pid] = max(hold.begin, min(deaths, default=hold.begin))
     held = sorted((hold for hold in holds.values() if hold.pids), key=lambda hold: hold.begin)
     moments = over_limit(held, changes)
