@@ -20,7 +20,8 @@ from executor.database.errors import DatabaseBusy, DatabaseFull
 from executor.database.sqlite import LOCK_TIMEOUT_S
 from executor.ledger.deaths import DeathWatch
 from executor.ledger.lingering import LingeringSteps, is_worked_on
-from executor.ledger.news import LedgerTrouble, SlotsLost
+from executor.ledger.news import LedgerTrouble
+from executor.ledger.requests import Changes
 from executor.ledger.wishes import Wishes
 from executor.workers import hygiene
 
@@ -124,25 +125,28 @@ class LedgerClient:
         self._wishes.release(ticket)
         return True
 
-    def release_now(self, ticket: int) -> bool | None:
-        """Give back the slots of a granted request on which nobody works any more, at once.
+    def release_first(self, ticket: int, priority: int) -> bool:
+        """Give back the slots of a granted request on which nobody works any more, ahead of what is asked for next.
 
-        Whether they were held until now; None: the ledger's lock is taken by others, and ``flush`` does it later.
+        Only where others wait, who get ready meanwhile, and it comes to the same: where one of them is granted
+        something, and nobody whom a claim of this priority would have come before. Whether it was done, which also
+        says that they were held until now. If not, nothing has changed.
         """
         lease = self._wishes.lease_of(ticket)
-        self._wishes.release(ticket)
-        self.flush()
-        if lease in self._wishes.orders.release:
-            return None
-        lost = SlotsLost(lease)
-        if lost not in self.news:
-            return True
-        self.news.remove(lost)
-        return False
+        if self._wishes.orders or self._retry_at is not None or not self._announce(lease):
+            return False
+        outcome = self._try(Changes(release=[lease]), look=False, outranks=priority)
+        if outcome is None or outcome.undone:
+            return False
+        self._wishes.note_released(ticket)
+        self._note(outcome)
+        return True
 
-    def announce(self, lease: Lease, priority: int) -> bool:
-        """Let another run get ready for the release of a lease in a moment. False as of ``Ledger.announce``."""
-        return self._ledger.announce(lease, priority)
+    def _announce(self, lease: Lease) -> bool:
+        try:
+            return self._ledger.announce(lease)
+        except (DatabaseFull, DatabaseBusy, OSError):  # it is told when something is written
+            return False
 
     def get_ready(self) -> bool:
         """Whether others have said that something is granted in a moment, since this was last asked.
@@ -267,7 +271,7 @@ class LedgerClient:
             self._retry_at = None
         while self._unread or self._wishes.orders or self._must_look():
             look = self._must_look()
-            outcome = self._try(look=look)
+            outcome = self._try(self._wishes.orders, look=look)
             if outcome is None:
                 return
             if look:
@@ -313,14 +317,14 @@ class LedgerClient:
         """Whether something waits for a pool whose holders nobody has looked at since deaths are heard of."""
         return bool(self._wishes.waiting) and not self._wishes.pools() <= self._looked_at
 
-    def _try(self, *, look: bool) -> Outcome | None:
+    def _try(self, changes: Changes, *, look: bool, outranks: int | None = None) -> Outcome | None:
         if look and self._deaths is None:  # first listen, then look: nobody dies unnoticed between the two
             self._deaths = DeathWatch(self._ledger, self.owner.id, self._epoll, self._clock())
         now = self._clock()
         try:
             # What waited since the last time may have been granted; and what is withdrawn, before anybody heard of it.
-            told = self._wishes.told if self._wishes.waiting or self._wishes.orders.withdraw else None
-            outcome = self._ledger.try_exchange(self.owner, self._wishes.orders, told=told, look=look)
+            told = self._wishes.told if self._wishes.waiting or changes.withdraw else None
+            outcome = self._ledger.try_exchange(self.owner, changes, told=told, look=look, outranks=outranks)
         except (DatabaseFull, DatabaseBusy, OSError) as error:  # OSError: this process has no descriptors left
             if not self._in_trouble:
                 self._in_trouble = True
@@ -334,7 +338,10 @@ class LedgerClient:
             retry_s = RETRY_S if now - self._busy_since < STUCK_S else RETRY_STUCK_S
             self._retry_at = now + retry_s * (1 + os.urandom(1)[0] / 256)
             return None
-        self._busy_since, self._in_trouble, self._unread = None, False, False
+        self._busy_since, self._in_trouble = None, False
+        if outcome.undone:
+            return outcome
+        self._unread = False
         self.exchanges += 1
         return outcome
 
@@ -379,7 +386,7 @@ class LedgerClient:
         if self._unread or self._wishes.orders:
             return  # it was heard, and is acted on now
         self._wishes.orders.look_at |= self._wishes.pools()
-        outcome = self._try(look=True)
+        outcome = self._try(self._wishes.orders, look=True)
         if outcome is None:
             self._wishes.orders.look_at.clear()
             return

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 LEDGER_FILE = "ledger.db"
 
-# Of those who wait for a pool of a lease, the first of a line that is another owner's; unless anybody has a lower
-# priority than this.
+# Of those who wait for a pool of a lease: the first of a line, if that is another owner's.
 _FIRST_IN_LINE = """
     SELECT head.owner
     FROM claim AS held
@@ -47,13 +46,7 @@ _FIRST_IN_LINE = """
         SELECT seq FROM claim WHERE shape = other.shape AND state = 'waiting' AND closes = 0
         ORDER BY priority DESC, seq LIMIT 1
     )
-    WHERE held.seq = ? AND held.token = ? AND head.owner <> held.owner AND NOT EXISTS (
-        SELECT 1
-        FROM need AS one
-        JOIN need AS another ON another.pool = one.pool
-        JOIN claim AS lower ON lower.shape = another.shape
-        WHERE one.shape = held.shape AND lower.state = 'waiting' AND lower.closes IN (0, 1) AND lower.priority < ?
-    )
+    WHERE held.seq = ? AND held.token = ? AND head.owner <> held.owner
     LIMIT 1
 """
 
@@ -83,6 +76,18 @@ class Freed:
     claims: tuple[int, ...]  #: taken away
     alive: tuple[int, ...]  #: left, because the run or a process of the step lives
     stopped: tuple[int, ...] = ()  #: pids of the processes that were stopped for it
+
+
+class _Undone(Exception):
+    """A transaction is not wanted for what came of it."""
+
+
+def _others_come_first(change: Round, owner: Owner, priority: int) -> bool:
+    """Whether others were granted something, and nobody with a lower priority than this."""
+    if all(whose == owner.id for _, whose, _ in change.granted):
+        return False
+    query = "SELECT priority FROM claim WHERE seq = ?"
+    return all(change.execute(query, (seq,)).fetchone()[0] >= priority for seq, _, _ in change.granted)
 
 
 def boot_time_s() -> float:
@@ -207,7 +212,9 @@ class Ledger:
 
     # --- claims ------------------------------------------------------------------------------------------------------
 
-    def try_exchange(self, owner: Owner, changes: Changes, *, told: int | None, look: bool = False) -> Outcome | None:
+    def try_exchange(
+        self, owner: Owner, changes: Changes, *, told: int | None, look: bool = False, outranks: int | None = None
+    ) -> Outcome | None:
         """Make these changes and grant what fits, or None if the ledger's lock cannot be had at once.
 
         Args:
@@ -216,6 +223,8 @@ class Ledger:
             told: the largest token that this owner has been told of; it is told of all that are larger. None: it
                 waits for nothing, so only what is granted now can be new.
             look: also look whether those who hold what this owner waits for are alive.
+            outranks: let all be ``undone`` unless another owner is granted something by it, and nobody is whom a
+                claim of this priority would have come before.
 
         Raises:
             OwnerLost: the owner was taken for dead.
@@ -223,7 +232,12 @@ class Ledger:
             DatabaseFull: nothing was changed; try again later.
         """
         transaction = self.database.try_transaction()
-        return None if transaction is None else self._exchange(transaction, owner, changes, told=told, look=look)
+        if transaction is None:
+            return None
+        try:
+            return self._exchange(transaction, owner, changes, told=told, look=look, outranks=outranks)
+        except _Undone:
+            return Outcome(undone=True)
 
     def exchange(
         self, owner: Owner, changes: Changes, *, told: int | None, look: bool = False, timeout_s: float = LOCK_TIMEOUT_S
@@ -232,7 +246,14 @@ class Ledger:
         return self._exchange(self.database.transaction(timeout_s), owner, changes, told=told, look=look)
 
     def _exchange(
-        self, transaction: Transaction, owner: Owner, changes: Changes, *, told: int | None, look: bool
+        self,
+        transaction: Transaction,
+        owner: Owner,
+        changes: Changes,
+        *,
+        told: int | None,
+        look: bool,
+        outranks: int | None = None,
     ) -> Outcome:
         outcome = Outcome()
         with transaction:
@@ -257,6 +278,10 @@ class Ledger:
                 change.reap(dead)
             change.touch(changes.look_at)
             outcome.filed = [change.file(request, owner.run) for request in changes.request]
+            if outranks is not None:
+                change.decide()
+                if not _others_come_first(change, owner, outranks):
+                    raise _Undone
             change.settle()
             if look:
                 change.reap_holders(change.waited_for_by(owner.id))
@@ -280,14 +305,14 @@ class Ledger:
             ).fetchone()
         return row is not None
 
-    def announce(self, lease: Lease, priority: int) -> bool:
-        """Let another owner get ready, who will be granted something when this lease is released in a moment.
+    def announce(self, lease: Lease) -> bool:
+        """Let another owner get ready, who may be granted something when this lease is released in a moment.
 
-        False if nobody else stands first in a line for what it holds, or somebody waits for it with a lower priority
-        than this. Nothing is promised: it is read without the lock, and who is granted what is decided at the release.
+        False if nobody else stands first in a line for what it holds. Nothing is promised: it is read without the
+        lock, and who is granted what is decided at the release.
         """
         with self.database.explained():
-            row = self.database.execute(_FIRST_IN_LINE, (*lease, priority)).fetchone()
+            row = self.database.execute(_FIRST_IN_LINE, lease).fetchone()
         return row is not None and bell.announce(self.home, row[0])
 
     def granted_after(self, owner: Owner, token: int) -> list[Lease]:

@@ -14,10 +14,10 @@ owner then; whoever clears up looks at the owner first and at the step then. One
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from executor.database.crash_points import crash_point
@@ -122,15 +122,16 @@ class StepLock:
     ``dup2`` them to 0, 1 and 2. A process that ends drops it by that; one that goes on calls ``unlock``.
     """
 
-    __slots__ = ("_claim", "input_fd", "output_fd")
+    __slots__ = ("_claim", "_files", "input_fd", "output_fd")
 
     def __init__(self, lane_log: str, claim: int) -> None:
         self._claim = claim
         # Opened afresh for every attempt: a description that outlives the attempt would keep its slots.
         flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.output_fd = hygiene.register(os.open(lane_log, os.O_WRONLY | os.O_APPEND | flags, 0o600))
+        self._files: list[tuple[int, tuple[int, int]]] = []  #: descriptors, and which files they are
         try:
-            self.input_fd = hygiene.register(os.open(input_file(lane_log), os.O_RDWR | flags, 0o600))
+            self.output_fd = self._open(lane_log, os.O_WRONLY | os.O_APPEND | flags)
+            self.input_fd = self._open(input_file(lane_log), os.O_RDWR | flags)
             if not (lock_byte(self.output_fd, claim) and lock_byte(self.input_fd, claim)):
                 raise RuntimeError(f"claim {claim} is being worked on by another process, on lane {lane_log}")
         except BaseException:
@@ -138,17 +139,36 @@ class StepLock:
             raise
         crash_point("step-locked")
 
+    def _open(self, path: str, flags: int) -> int:
+        fd = hygiene.register(os.open(path, flags, 0o600))
+        self._files.append((fd, _identity(fd)))
+        return fd
+
     def unlock(self) -> None:
         """Drop the lock, also where it was duplicated or inherited. Raises ``OSError`` if the originals are closed."""
         nothing = _flock(fcntl.F_UNLCK, self._claim)
-        fcntl.fcntl(self.output_fd, F_OFD_SETLK, nothing)
-        fcntl.fcntl(self.input_fd, F_OFD_SETLK, nothing)
+        for fd, identity in self._files:
+            if _identity(fd) != identity:
+                raise OSError(errno.EBADF, "a step has closed it, and its number is another file's now")
+            fcntl.fcntl(fd, F_OFD_SETLK, nothing)
 
     def close(self) -> None:
         """Close the originals; what was duplicated keeps the lock. Safe to call twice, and where a step closed them."""
-        for name in ("output_fd", "input_fd"):
-            with suppress(AttributeError, OSError):
-                hygiene.close(getattr(self, name))
+        for fd, identity in self._files:
+            if _identity(fd) == identity:
+                hygiene.close(fd)
+            else:
+                hygiene.forget(fd)
+        self._files.clear()
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """Which file a descriptor is; of one that is closed, none."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def take_step_lock(home: Path, owner: str, lane_log: str, claim: int) -> StepLock | None:

@@ -68,6 +68,7 @@ class Outcome:
     reaped: set[str] = field(default_factory=set)  #: owners from whom these were taken
     orphans: list[Orphan] = field(default_factory=list)
     gave: int = 0  #: claims that were granted in it, to anybody
+    undone: bool = False  #: nothing of it counts, as the caller wanted for what came of it
 
 
 def needs_of(pools: Mapping[str, int]) -> Needs:

@@ -199,10 +199,14 @@ class Round:
 
     # --- grants ------------------------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Grant until nothing that was touched fits any more, write it down, and ring those who were granted."""
+    def decide(self) -> None:
+        """Grant until nothing that was touched fits any more; nobody is rung."""
         while self._touched or self._new:
             self._grant()
+
+    def settle(self) -> None:
+        """Decide, write down up to where was counted, and ring those who were granted."""
+        self.decide()
         if self._counter != self._saved_counter:
             self.execute("UPDATE about SET counter = ?", (self._counter,))
             self._saved_counter = self._counter

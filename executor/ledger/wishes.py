@@ -60,9 +60,8 @@ class Wishes:
 
     def release(self, ticket: int) -> None:
         """Give back what was granted; the request is over."""
-        lease = self.lease_of(ticket)
-        del self._by_ticket[ticket], self._by_number[lease.claim]
-        self.orders.release.append(lease)
+        self.orders.release.append(self.lease_of(ticket))
+        self.note_released(ticket)
 
     def park(self, ticket: int) -> None:
         """Hand back what was granted, and keep its place in the order."""
@@ -133,6 +132,11 @@ class Wishes:
         self.take(outcome.granted)
         for number in withdrawn:
             self._by_number.pop(number, None)
+
+    def note_released(self, ticket: int) -> None:
+        """What was granted is given back; the request is over."""
+        lease = self.lease_of(ticket)
+        del self._by_ticket[ticket], self._by_number[lease.claim]
 
     def take(self, granted: list[Lease]) -> None:
         """Remember what was granted, and tell it; give back at once what nobody wants any more."""

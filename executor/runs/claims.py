@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from executor.database.errors import DatabaseBusy, DatabaseFull
 from executor.errors import ExecutorError
 from executor.ledger import news as heard
 from executor.ledger.liveness import carriers
@@ -183,25 +184,22 @@ class RunClaims:
         lease, ticket = claim.lease, claim.ticket
         assert lease is not None  # noqa: S101  (only what runs can succeed)
         claim.let_go = event.freed and self._lanes.get(claim.key, -1) >= 0
-        if claim.let_go and ticket is not None and self._ask(lambda: self._comes_first(lease), False):
-            # The history, and what this run does next, come after it. Who is granted the slots has been waiting for
-            # longer than whatever the run claims next, with no lower priority; so it comes to the same.
+        if claim.let_go and ticket is not None and self._ask(lambda: self._gives_back_first(ticket), False):
             del self._of_ticket[ticket]
             claim.ticket = None
-            held = self._ask(lambda: self._client.release_now(ticket), None)
             self._hear()
-            if held is not None:
-                return held
-            self._releasing[lease.claim] = claim.key
-        # Where it cannot be read, nobody else can have been granted anything either.
-        if self._ask(lambda: self._client.is_held(lease), True):
             return True
-        self._releasing.pop(lease.claim, None)  # that it was lost is told by the failure
-        return False
+        # Where it cannot be read, nobody else can have been granted anything either.
+        return self._ask(lambda: self._client.is_held(lease), True)
 
-    def _comes_first(self, lease: Lease) -> bool:
-        """Whether others wait for what is held, and whatever this run claims next comes after all of them."""
-        return self._client.announce(lease, self._highest_priority)
+    def _gives_back_first(self, ticket: int) -> bool:
+        """Give slots back ahead of the history, and of what the run does next, if others wait; whether that was done.
+
+        A parked claim has an old place in the order. Whatever else the run claims next comes after everybody of its
+        priority who waits now.
+        """
+        parked = any(claim.parked for claim in self._claims.values())
+        return not parked and self._client.release_first(ticket, self._highest_priority)
 
     # --- the exchange ------------------------------------------------------------------------------------------------
 
@@ -235,8 +233,8 @@ class RunClaims:
         if self.lost is None:
             try:
                 return call()
-            except OSError as error:  # this process has no descriptors left; what was missed is found a second later
-                self._trouble = str(error)
+            except (OSError, DatabaseBusy, DatabaseFull) as error:  # no descriptors are left, or it cannot be read now
+                self._trouble = str(error)  # what was missed is found a second later
             except ExecutorError as error:  # OwnerLost, DatabaseLost, DatabaseUnusable
                 self.lost = str(error)
                 self._selector.remove(self._client.fileno())  # nobody would read what comes there

@@ -88,10 +88,14 @@ class Children:
         return [int(word) for word in data.split()]
 
 
+#: Of wait(2): children as well that were made by clone(2) with another signal than SIGCHLD for their end, or none.
+WALL = 0x40000000
+
+
 def has_children() -> bool:
     """Whether this process has any child, running or ended."""
     try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL)
     except ChildProcessError:
         return False
     return True

@@ -118,12 +118,13 @@ def test_to_release_first_and_to_ask_then_comes_to_the_same_where_the_ledger_say
                 owners = [ledger.register(run, home / run) for run in ("mine", "theirs", "others")]
                 lease, priority = random_wait(random, ledger, owners)
                 after = [replace(random_request(random), step="next", priority=priority - random.choice((0, 0, 1)))]
-                if ledger.announce(lease, priority) and split:
-                    earlier += 1
-                    ledger.exchange(owners[0], Changes(release=[lease]), told=None)
-                    ledger.exchange(owners[0], Changes(request=after), told=None)
-                else:
+                release = Changes(release=[lease])
+                first = ledger.try_exchange(owners[0], release, told=None, outranks=priority) if split else None
+                if first is None or first.undone:
                     ledger.exchange(owners[0], Changes(release=[lease], request=after), told=None)
+                else:
+                    earlier += 1
+                    ledger.exchange(owners[0], Changes(request=after), told=None)
                 query = "SELECT step, state, passed FROM claim ORDER BY step"
                 outcomes.append(ledger.database.execute(query).fetchall())
                 for owner in owners:

@@ -105,14 +105,6 @@ def wait_for_news(client: LedgerClient) -> list[News]:
     return news(client)
 
 
-def wait_until_sent(client: LedgerClient) -> None:
-    """As a driver's loop does, for wishes that have no answer."""
-    while client.pending:
-        time.sleep(max(0.0, (client.wake_at or 0.0) - time.monotonic()))
-        client.tick()
-        client.flush()
-
-
 def test_what_is_free_is_granted_at_once(mine: LedgerClient) -> None:
     ticket = ask(mine)
     (granted,) = news(mine)
@@ -735,61 +727,101 @@ def test_a_claim_that_becomes_overdue_is_looked_at_then(
     client.close()
 
 
-def test_who_stands_first_in_line_for_a_lease_can_get_ready_for_its_release(
+def test_who_waits_gets_ready_and_has_the_slots_that_are_given_back_first(
     mine: LedgerClient, theirs: LedgerClient, home: Path
 ) -> None:
     with Ledger(home) as ledger:
         ledger.set_limit("b", 2)
-    ask(mine, a=1, b=1)
+    ticket = ask(mine, a=1, b=1)
     (lease,) = leases(mine)
-    assert not mine.announce(lease, 0), "nobody waits"
-    ask(mine)
-    assert not mine.announce(lease, 0), "nobody else waits"
-    assert not hears(theirs)
-    ask(theirs, b=2)
-    assert mine.announce(lease, 0)
-    assert hears(theirs)
+    assert not mine.release_first(ticket, 0), "nobody waits"
+    other = ask(mine)
+    assert not mine.release_first(ticket, 0), "nobody else waits"
+    mine.withdraw(other)
+    mine.flush()
+    waits = ask(theirs, b=2)
+    assert not mine.release_first(ticket, 1), "a claim of priority 1 would come before theirs"
+    assert mine.is_held(lease)
     theirs.on_ready()
-    before = theirs.exchanges
     assert theirs.get_ready()
     assert not theirs.get_ready(), "it is told once"
+    assert mine.release_first(ticket, 0)
+    assert not mine.pending
+    (granted,) = wait_for_news(theirs)
+    assert isinstance(granted, SlotsGranted)
+    assert granted.ticket == waits
+    assert not mine.is_held(lease)
+
+
+def test_an_announcement_is_no_reason_to_ask_the_ledger(mine: LedgerClient, theirs: LedgerClient, home: Path) -> None:
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 0)
+    ticket = ask(mine)
+    ask(theirs, a=1, b=1)
+    before = theirs.exchanges
+    assert not mine.release_first(ticket, 0), "nobody is granted anything, since b is paused"
+    theirs.on_ready()
+    assert theirs.owner.bell.announced
     theirs.flush()
-    assert (theirs.exchanges, news(theirs)) == (before, []), "an announcement is no reason to ask"
-    assert not mine.announce(lease, 1), "a claim of priority 1 would come before theirs"
-    assert not hears(theirs)
+    assert (theirs.exchanges, news(theirs)) == (before, [])
 
 
 def test_an_announcement_of_what_is_not_waited_for_any_more_is_nothing_to_get_ready_for(
     mine: LedgerClient, theirs: LedgerClient
 ) -> None:
-    ask(mine)
-    (lease,) = leases(mine)
+    held = ask(mine)
     ticket = ask(theirs)
-    assert mine.announce(lease, 0)
+    assert not mine.release_first(held, 1)
     theirs.withdraw(ticket)
     theirs.on_ready()
     assert not theirs.get_ready()
 
 
-def test_slots_can_be_given_back_at_once_which_tells_whether_they_were_held_until_then(
+def test_slots_that_others_would_take_before_a_claim_of_a_higher_priority_are_not_given_back_first(
     mine: LedgerClient, theirs: LedgerClient, home: Path
 ) -> None:
-    first, second = ask(mine), ask(theirs)
-    assert mine.release_now(first) is True
-    assert [item.ticket for item in wait_for_news(theirs) if isinstance(item, SlotsGranted)] == [second]
-    take_away(home, "theirs")
-    assert theirs.release_now(second) is False
-    assert news(theirs) == [], "it was said"
+    """Who waits for the pool itself has that priority; but its grant lets in one of a lower one elsewhere."""
+    others = new_client(home, "others")
+    with Ledger(home) as ledger:
+        ledger.set_limit("b", 2)
+    held = mine.request(Request(step="held", attempt=1, needs=needs_of({"a": 1}), priority=5))
+    mine.flush()
+    theirs.request(Request(step="wide", attempt=1, needs=needs_of({"a": 1, "b": 1}), priority=5))
+    theirs.flush()
+    with Ledger(home) as ledger:
+        ledger.database.execute("UPDATE claim SET passed = 16, closes = 1 WHERE step = 'wide'")
+        others.request(Request(step="low", attempt=1, needs=needs_of({"b": 1}), priority=0))
+        others.flush()
+        assert others.waiting
+        others.request(Request(step="first in a line", attempt=1, needs=needs_of({"a": 1}), priority=5))
+        others.flush()
+    assert not mine.release_first(held, 5)
+    assert mine.release_first(held, 0)
+    assert not others.get_ready() or len(wait_for_news(others)) == 1
+    others.close()
 
 
-def test_while_others_have_the_lock_slots_are_given_back_later(mine: LedgerClient, home: Path) -> None:
+def test_while_others_have_the_lock_slots_are_not_given_back_first(
+    mine: LedgerClient, theirs: LedgerClient, home: Path
+) -> None:
     ticket = ask(mine)
     (lease,) = leases(mine)
+    ask(theirs)
     with Ledger(home) as other, other.database.transaction():
-        assert mine.release_now(ticket) is None
-        assert mine.pending
-    mine.tick()
-    wait_until_sent(mine)
+        assert not mine.release_first(ticket, 0)
+    assert not mine.pending
+    assert mine.is_held(lease)
+
+
+def test_slots_that_were_taken_by_force_are_not_given_back_first(
+    mine: LedgerClient, theirs: LedgerClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = ask(mine)
+    (lease,) = leases(mine)
+    ask(theirs)
+    announce = Ledger.announce
+    monkeypatch.setattr(Ledger, "announce", lambda *words: announce(*words) and bool(take_away(home, "mine")))
+    assert not mine.release_first(ticket, 0)
     assert not mine.is_held(lease)
 
 

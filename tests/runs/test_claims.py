@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from executor.database.errors import DatabaseFull
+from executor.database.errors import DatabaseBusy, DatabaseFull
 from executor.ledger import liveness
 from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import StepLock
-from executor.ledger.requests import Lease, Request, needs_of
+from executor.ledger.requests import Request, needs_of
 from executor.ledger.waiting import Wait
 from executor.runs.claims import LONGEST_LOOK_S, LOOK_AFTER_S, RunClaims
 from executor.runs.home import RunFolder, open_home
@@ -358,6 +358,38 @@ def test_a_run_with_steps_of_a_higher_priority_gives_back_and_asks_in_one_exchan
     assert theirs.hear() == []
 
 
+def test_a_parked_claim_of_the_run_has_its_place_before_whoever_came_later(home: Path, mine: Run, theirs: Run) -> None:
+    mine.ask("parked")
+    mine.do(HandBackSlots("parked", 1, mine.token("parked")))
+    mine.ask()
+    mine.claims.started("step", 0)
+    theirs.ask()
+    success = StepSucceeded("step", 1)
+    assert mine.claims.checked(success) is success
+    (granted,) = mine.do(ReleaseSlots("step", 1, mine.token()), UnparkClaim("parked", 1))
+    assert granted == SlotsGranted("parked", 1, mine.token("parked"))
+    assert theirs.hear() == []
+
+
+def test_a_ledger_that_cannot_be_read_for_a_moment_is_not_lost(
+    mine: Run, theirs: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise DatabaseBusy("ledger.db", 1.0, None)
+
+    mine.ask()
+    mine.claims.started("step", 0)
+    theirs.ask()
+    success = StepSucceeded("step", 1)
+    with monkeypatch.context() as patch:
+        for name in ("announce", "is_held"):
+            patch.setattr(Ledger, name, busy)
+        assert mine.claims.checked(success) is success
+    assert mine.claims.lost is None
+    assert mine.do(ReleaseSlots("step", 1, mine.token())) == []
+    assert theirs.hear() == [SlotsGranted("step", 1, theirs.token())]
+
+
 @pytest.mark.parametrize("lane", [-1, 0])
 def test_the_slots_of_a_step_that_is_not_known_to_be_over_are_not_given_back_with_its_success(
     lane: int, mine: Run, theirs: Run
@@ -394,14 +426,8 @@ def test_slots_that_are_freed_by_force_in_the_moment_of_their_release_make_a_fai
     mine.ask()
     mine.claims.started("step", 0)
     theirs.ask()
-    announce = LedgerClient.announce
-
-    def and_then_they_are_freed(client: LedgerClient, lease: Lease, priority: int) -> bool:
-        announced = announce(client, lease, priority)
-        take_away(home, "mine")
-        return announced
-
-    monkeypatch.setattr(LedgerClient, "announce", and_then_they_are_freed)
+    announce = Ledger.announce
+    monkeypatch.setattr(Ledger, "announce", lambda *words: announce(*words) and bool(take_away(home, "mine")))
     failed = mine.claims.checked(StepSucceeded("step", 1))
     assert isinstance(failed, StepFailed)
     assert mine.do(ReleaseSlots("step", 1, mine.token())) == [], "it was told already"

@@ -21,7 +21,7 @@ from executor.ledger.client import LedgerClient
 from executor.ledger.ledger import Ledger
 from executor.ledger.liveness import live_steps, take_step_lock
 from executor.ledger.news import LedgerTrouble, News, RequestGone, SlotsGranted, SlotsLost
-from executor.ledger.requests import Lease, Outcome, Request, needs_of
+from executor.ledger.requests import Changes, Lease, Outcome, Request, needs_of
 from tests.torture.diary import Diary
 
 # A process that was left by a worker is looked at so often; a real driver is told by its template.
@@ -61,8 +61,8 @@ class Client(LedgerClient):
 
     brought: Outcome | None = None
 
-    def _try(self, *, look: bool) -> Outcome | None:
-        self.brought = super()._try(look=look)
+    def _try(self, changes: Changes, *, look: bool, outranks: int | None = None) -> Outcome | None:
+        self.brought = super()._try(changes, look=look, outranks=outranks)
         return self.brought
 
 
@@ -226,7 +226,9 @@ class Driver:
                 left.append((ticket, lease, lane))
             else:
                 self._diary.note("free", lease.claim)
-                self._client.release(ticket)
+                first = not self._parked and self._random.random() < 0.5
+                if not (first and self._client.release_first(ticket, max(self._plan.priorities))):
+                    self._client.release(ticket)
                 self._lanes.append(lane)
         self._lingering = left
 

@@ -292,7 +292,7 @@ MUTANTS = [
         breaks="I7",
         edits=_edit(
             "executor.runs.claims",
-            "        if self._ask(lambda: self._client.is_held(lease), True):\n            return True\n",
+            "        return self._ask(lambda: self._client.is_held(lease), True)\n",
             "        return True\n",
         ),
         test=IN_POOLS + "test_a_result_whose_slots_were_freed_by_force_meanwhile_does_not_count",
@@ -300,7 +300,7 @@ MUTANTS = [
     SuiteMutant(
         says="who waits with a low priority has the slots before the next step of a run of a high one",
         breaks="I14",
-        edits=_edit(LEDGER + "ledger", "AND lower.priority < ?\n", "AND lower.priority < ? AND 0\n"),
+        edits=_edit(LEDGER + "ledger", "fetchone()[0] >= priority for", "fetchone() for"),
         test=IN_CLAIMS + "test_a_run_with_steps_of_a_higher_priority_gives_back_and_asks_in_one_exchange",
     ),
     SuiteMutant(
@@ -308,6 +308,18 @@ MUTANTS = [
         breaks="I11",
         edits=_edit("executor.runs.claims", "claim.let_go = event.freed and self", "claim.let_go = bool(self) or self"),
         test=IN_CLAIMS + "test_the_slots_of_a_step_that_is_not_known_to_be_over_are_not_given_back_with_its_success",
+    ),
+    SuiteMutant(
+        says="who waits has the slots before a parked claim of the run, which is older",
+        breaks="I13 I20",
+        edits=_edit("executor.runs.claims", "return not parked and self._client", "return self._client"),
+        test=IN_CLAIMS + "test_a_parked_claim_of_the_run_has_its_place_before_whoever_came_later",
+    ),
+    SuiteMutant(
+        says="slots are given back first where nobody can take them, and a later one of low priority gets in",
+        breaks="I14",
+        edits=_edit(LEDGER + "ledger", "all(whose == owner.id for _, whose, _ in change.granted)", "not owner.id"),
+        test=IN_CLIENT + "test_an_announcement_is_no_reason_to_ask_the_ledger",
     ),
     SuiteMutant(
         says="a bell so full of announcements that it could not be rung is not heard",

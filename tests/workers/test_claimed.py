@@ -77,9 +77,13 @@ def test_a_lock_whose_files_were_closed_by_the_step_is_given_back_all_the_same(t
         lock = claimed.take(partial(take_step_lock, tmp_path, owner), lane, CLAIM)
         assert not isinstance(lock, StepError)
         os.close(lock.output_fd)
+        mine = os.open(tmp_path / "mine", os.O_WRONLY | os.O_CREAT)
+        assert mine == lock.output_fd, "the lowest number that is free"
         claimed.give_back(lock, lane)
         assert live_steps(tmp_path, [CLAIM]) == {}
+        claimed.restore_streams(lock, lane)
         os.write(1, b"out")
+        os.write(mine, b"still open")
 
     assert in_child(work) == 0
     assert Path(lane).read_text() == "out"
