@@ -133,8 +133,7 @@ class _Explained:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, sqlite3.Error) and (explained := _explain(error, self._path)) is not error:
-            raise explained from error
+        _raise_explained(error, self._path)
 
 
 class Database:
@@ -391,8 +390,7 @@ class Reader:
         finally:
             _connections.discard(self._connection)
             self._lock.close()
-        if isinstance(error, sqlite3.Error) and (explained := _explain(error, self._path)) is not error:
-            raise explained from error
+        _raise_explained(error, self._path)
 
 
 def _discipline(connection: sqlite3.Connection) -> None:
@@ -405,6 +403,12 @@ def _discipline(connection: sqlite3.Connection) -> None:
         "PRAGMA trusted_schema = OFF",
     ):
         connection.execute(statement)
+
+
+def _raise_explained(error: BaseException | None, path: Path) -> None:
+    """Raise what says more than an error of SQLite with which a block has ended, if there is such a one."""
+    if isinstance(error, sqlite3.Error) and (explained := _explain(error, path)) is not error:
+        raise explained from error
 
 
 def _explain(error: sqlite3.Error, path: Path) -> Exception:

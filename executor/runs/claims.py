@@ -170,7 +170,7 @@ class RunClaims:
         if claim is None or claim.lease is None:
             return event
         lease = claim.lease
-        if self._is_held(claim, event):
+        if self._was_held(claim, event):
             return event
         self._stale.add(lease.claim)
         message = (
@@ -179,7 +179,7 @@ class RunClaims:
         )
         return StepFailed(event.key, event.attempt, StepError("slots_lost", message), 0.0, event.facts, event.freed)
 
-    def _is_held(self, claim: _Claim, event: StepSucceeded) -> bool:
+    def _was_held(self, claim: _Claim, event: StepSucceeded) -> bool:
         """Whether the slots were not taken from an attempt until now, or until they are given back in here."""
         lease, ticket = claim.lease, claim.ticket
         assert lease is not None  # noqa: S101  (only what runs can succeed)

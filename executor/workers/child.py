@@ -216,9 +216,8 @@ def end_children() -> bool:
         while True:
             while True:
                 try:
-                    pid, _ = os.waitpid(
-                        -1, os.WNOHANG | process.WALL
-                    )  # this process is ours alone: nobody else waits for them
+                    # this process is ours alone: nobody else waits for them
+                    pid, _ = os.waitpid(-1, os.WNOHANG | process.WALL)
                 except ChildProcessError:
                     return killed
                 if pid == 0:

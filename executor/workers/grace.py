@@ -62,7 +62,7 @@ class Grace:
 
     def overdue(self, now: float) -> list[Assignment]:
         """Those that were asked to stop and have had their time."""
-        return [task for task, until in self._stopping.items() if until <= now] if self._stopping else []
+        return [task for task, until in self._stopping.items() if until <= now]
 
     @property
     def wake_at(self) -> float | None:

@@ -20,6 +20,15 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def fill(home: Path, what: bytes) -> None:
+    """Write so much to a bell that nothing has room there any more."""
+    fd = os.open(home / "bell" / "me", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(fd, what * 4096)
+    os.close(fd)
+
+
 def test_a_bell_is_heard_once_however_often_it_was_rung(home: Path) -> None:
     bell = Bell(home, "me")
     assert not bell.heard()
@@ -39,11 +48,7 @@ def test_a_bell_that_nobody_hears_any_more_is_no_error(home: Path) -> None:
 
 def test_a_bell_that_is_full_of_rings_stays_rung(home: Path) -> None:
     bell = Bell(home, "me")
-    fd = os.open(home / "bell" / "me", os.O_WRONLY | os.O_NONBLOCK)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(fd, b"x" * 4096)
-    os.close(fd)
+    fill(home, b"x")
     assert ring(home, "me")
     assert bell.heard()
     assert not bell.heard()
@@ -67,11 +72,7 @@ def test_a_ring_that_is_announced_is_not_yet_heard(home: Path) -> None:
 
 def test_a_bell_so_full_of_announcements_that_a_ring_had_no_room_counts_as_rung(home: Path) -> None:
     bell = Bell(home, "me")
-    fd = os.open(home / "bell" / "me", os.O_WRONLY | os.O_NONBLOCK)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(fd, b"." * 4096)
-    os.close(fd)
+    fill(home, b".")
     assert ring(home, "me")
     assert bell.heard()
     bell.close()

@@ -55,7 +55,7 @@ def finds_a_bug(modules: dict[str, ModuleType]) -> bool:
         for seed in PURE_SEEDS:
             world.play(Random(seed), modules["claims"])
         for seed in SQL_SEEDS:
-            modules["rows"].FEW = FEW if seed % 2 else 0  # type: ignore[attr-defined]
+            modules["rows"].FEW = FEW if seed % 2 else 0  # type: ignore[attr-defined]  # of a copy of rows.py
             sql_world.play(Random(seed), modules["ledger"])
     except Exception:
         return True
